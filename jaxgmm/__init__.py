@@ -24,6 +24,9 @@ Matplotlib axes that you pass.
 information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
 `jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
 
+`observations` takes data with missing values, measurement noise or partly known labels, and `impute` and `denoise` say what a
+mixture makes of them.
+
 All functions work on arrays. You can call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data
 sets, or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also
 takes `sample_weight`. If the input is invalid, a function raises an error whose message is one sentence. Inside jit and vmap,
@@ -36,6 +39,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     mixtures        Mixture make_mixture num_parameters marginal condition distance Distance
                     merge Merging
     densities       log_prob responsibilities predict sample
+    incomplete data observations Observations impute denoise
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
     many data sets  fit_many pad
@@ -78,6 +82,8 @@ from .marginals import marginal as marginal
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters
+from .observed import Observations as Observations
+from .observed import observations as observations
 from .priors.conjugate import Prior as Prior
 from .priors.covariance_laws import HalfNormal as HalfNormal
 from .priors.covariance_laws import InverseGamma as InverseGamma
@@ -113,6 +119,8 @@ if typing.TYPE_CHECKING:
     from .em.standard_errors import InformationStatus as InformationStatus
     from .em.standard_errors import StandardErrors as StandardErrors
     from .em.standard_errors import standard_errors as standard_errors
+    from .imputation import denoise as denoise
+    from .imputation import impute as impute
     from .io.archive import load as load
     from .io.archive import save as save
     from .io.read_table import read_table as read_table
@@ -165,6 +173,8 @@ _LAZY = {
     "merge": ".merging",
     "Selection": ".selection",
     "aic": ".criteria",
+    "denoise": ".imputation",
+    "impute": ".imputation",
     "bic": ".criteria",
     "icl": ".criteria",
     "select": ".selection",

@@ -17,6 +17,11 @@ from .explicit_axes import call_with_auto_axes, explicit_mesh
 P = ParamSpec("P")
 R = TypeVar("R")
 
+
+class OptIn:
+    """Base class of arguments that only some public functions accept: those that name the class in the type of a parameter."""
+
+
 # maps each option of jaxgmm to its names in other libraries, and to names that users often type by mistake
 _SYNONYMS = {
     "num_components": ("n_components", "components", "k", "K", "n_clusters", "num_clusters"),
@@ -49,10 +54,19 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
         function: the function.
         further: names of the options that the function accepts as **options and passes to another function.
     """
-    known = inspect.signature(function).parameters.keys() | set(further)
+    parameters = inspect.signature(function).parameters
+    known = parameters.keys() | set(further)
+    types = " ".join(str(parameter.annotation) for parameter in parameters.values())
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, OptIn) and type(value).__name__ not in types:
+                kind = type(value).__name__
+                raise TypeError(
+                    f"{function.__name__} does not take {kind} yet; give it complete rows as an array, or use one of the "
+                    f"functions whose signature names {kind}, such as jaxgmm.fit."
+                )
         if further and not kwargs.keys() <= known:
             raise TypeError(_sentence(function, args, kwargs, further))
         mesh = explicit_mesh((*args, *kwargs.values()))

@@ -72,6 +72,18 @@ def rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTy
     return max(128, min(2**13 // item, 10 * 2**20 // widest // 128 * 128))
 
 
+def rows_per_block(
+    num_rows: int, num_patterns: int, num_components: int, num_features: int, dtype: jax.typing.DTypeLike
+) -> int | None:
+    """Return the number of rows in a block of rows with the same missing features, or None if each row is treated alone.
+
+    A block has at least 64 rows, because one factorisation for each row is faster than many small blocks. Half a block for each
+    pattern is padding, so there are at least four times as many rows.
+    """
+    size = min(num_rows // (4 * num_patterns), rows_per_chunk(num_components, num_features, dtype))
+    return _power_of_two(size) if size >= 64 else None
+
+
 def gibbs_rows_per_chunk(num_components: int, num_features: int, dtype: jax.typing.DTypeLike, num_chains: int) -> int:
     """Return the number of rows in a chunk of a Gibbs sweep; all chains run at the same time and share the cache."""
     return max(512, 4 * rows_per_chunk(num_components, num_features, dtype) // num_chains)

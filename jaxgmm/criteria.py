@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,23 +12,25 @@ from numpy.typing import ArrayLike
 from . import covariance_types
 from .calls import public
 from .density import as_points, log_prob_of_rows, responsibilities_of_rows
+from .inputs import as_rows
 from .mixture import Mixture, MixtureLike, as_mixture
+from .observed import Data, Observations, check_labels
 from .padding import pad_data
 from .row_sums import Weight, weight_or_ones
-from .validation import as_weighted_data, warn_of_small_weights
+from .validation import warn_of_small_weights
 
 CRITERIA = ("bic", "aic", "icl")
 
 
 @public
-def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
+def bic(mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the Bayesian information criterion, -2 log L + p log N (Schwarz 1978); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0). N is the total weight of the data.
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D).
+        x: (N, D), or `observations`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -49,14 +52,14 @@ def bic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
 
 
 @public
-def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
+def aic(mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute Akaike's information criterion, -2 log L + 2 p (Akaike 1974); lower is better.
 
     p is the number of free parameters of the components that are present (weight above 0).
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D).
+        x: (N, D), or `observations`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -78,7 +81,7 @@ def aic(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
 
 
 @public
-def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> jax.Array:
+def icl(mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: ArrayLike | None = None) -> jax.Array:
     """Compute the integrated completed likelihood, BIC - 2 sum_n w_n log max_k r_nk; lower is better.
 
     w_n are the weights of the rows and r_nk the responsibilities. ICL prefers well-separated components, because it treats each
@@ -86,7 +89,7 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D).
+        x: (N, D), or `observations`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -107,13 +110,13 @@ def icl(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None =
     return information_criterion("icl", *_validate(mixture, x, sample_weight))
 
 
-def information_criterion(name: str, mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> jax.Array:
+def information_criterion(name: str, mixture: Mixture, x: Data, weight: jax.Array | None) -> jax.Array:
     """Return a criterion of each mixture for validated input; `name` is one of CRITERIA."""
     return _criterion(name, mixture, *pad_data(x, weight, mixture))
 
 
 @partial(jax.jit, static_argnums=0)
-def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax.Array:
+def _criterion(name: str, mixture: Mixture, x: Data, weight: Weight) -> jax.Array:
     """Return a criterion of each mixture for data that may be padded."""
     rows, weight = weight, weight_or_ones(weight, x.shape[:1], x.dtype)
     mixture, x = as_points(mixture, x)
@@ -129,13 +132,14 @@ def _criterion(name: str, mixture: Mixture, x: jax.Array, weight: Weight) -> jax
 
 
 def _validate(
-    mixture: MixtureLike, x: ArrayLike, sample_weight: ArrayLike | None
-) -> tuple[Mixture, jax.Array, jax.Array | None]:
-    """Return a mixture, data (N, D) and weights (N,) or None; warn if the weights cannot be counts of observations."""
+    mixture: MixtureLike, x: ArrayLike | Observations, sample_weight: ArrayLike | None
+) -> tuple[Mixture, Any, jax.Array | None]:
+    """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts."""
     mixture = as_mixture(mixture)
-    x, weight = as_weighted_data(x, sample_weight, check_values=False, num_features=mixture.num_features)
+    rows, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
+    check_labels(rows, mixture.num_components)
     warn_of_small_weights(weight)
-    return mixture, x, weight
+    return mixture, rows, weight
 
 
 def _num_free(mixture: Mixture) -> jax.Array:

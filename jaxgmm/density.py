@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,9 @@ from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
 from .host import cast
+from .incomplete import conditional
 from .mixture import Mixture, MixtureLike, as_mixture
+from .observed import Data, Observations, as_observed_data, check_labels, is_allowed
 from .padding import cut, pad_data
 from .rounding import positive_factors
 from .row_shards import ShardedRows, map_over_shards
@@ -31,7 +34,7 @@ from .validation import as_data
 
 
 @public
-def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
+def log_prob(mixture: MixtureLike, x: ArrayLike | Observations) -> jax.Array:
     """Return the log-density of each point: log sum_k w_k N(x_n | mu_k, Sigma_k), in nats. Bishop (2006), eq. 9.12.
 
     Where the value is finite, its gradients with respect to all fields of the mixture are finite, too. This is true even at
@@ -44,7 +47,8 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`: the densities are then those of the observed values. With
+            labels, they are log sum_k w_k N(x_n | k) over the allowed components.
 
     Returns:
         (..., N). The value is -inf where the densities of all components underflow.
@@ -63,7 +67,7 @@ def log_prob(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
 
 
 @public
-def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
+def responsibilities(mixture: MixtureLike, x: ArrayLike | Observations) -> jax.Array:
     """Return the probability that each point came from each component: w_k N(x_n | k) / p(x_n). Bishop (2006), eq. 9.13.
 
     If the densities of all components underflow at a point, the present component with the smallest Mahalanobis distance gets
@@ -71,7 +75,7 @@ def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
 
     Returns:
         (..., N, K), non-negative; each row sums to one.
@@ -90,12 +94,12 @@ def responsibilities(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
 
 
 @public
-def predict(mixture: MixtureLike, x: ArrayLike) -> jax.Array:
+def predict(mixture: MixtureLike, x: ArrayLike | Observations) -> jax.Array:
     """Return the component with the largest responsibility for each point.
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
 
     Returns:
         (..., N) integers from 0 to K - 1.
@@ -177,32 +181,37 @@ def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Arr
 
 
 @jax.jit
-def log_prob_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+def log_prob_of_rows(mixture: Mixture, x: Data, weight: Weight = None) -> jax.Array:
     """Return the log-densities (..., N) of validated points. `weight` only tells on which devices the rows lie."""
-    return _for_rows(_log_sum, mixture, x, weight)
+    return for_rows(_log_sum, mixture, x, weight)
 
 
 @jax.jit
-def responsibilities_of_rows(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+def responsibilities_of_rows(mixture: Mixture, x: Data, weight: Weight = None) -> jax.Array:
     """Return the responsibilities (..., N, K) for validated points. `weight` only tells on which devices the rows lie."""
-    return _for_rows(_responsibilities, mixture, x, weight, row_axis=-2)
+    return for_rows(_responsibilities, mixture, x, weight, row_axis=-2)
 
 
 @jax.jit
-def _predict(mixture: Mixture, x: jax.Array, weight: Weight = None) -> jax.Array:
+def _predict(mixture: Mixture, x: Data, weight: Weight = None) -> jax.Array:
     """Return the labels (..., N) of validated points. `weight` only tells on which devices the rows lie."""
-    return _for_rows(lambda mixture, rows: _responsibilities(mixture, rows).argmax(-1), mixture, x, weight)
+    return for_rows(lambda mixture, rows: _responsibilities(mixture, rows).argmax(-1), mixture, x, weight)
 
 
-def as_points(mixture: MixtureLike, x: ArrayLike) -> tuple[Mixture, jax.Array]:
+def as_points(mixture: MixtureLike, x: ArrayLike | Observations) -> tuple[Mixture, Any]:
     """Return a mixture and validated points; the points are in the wider of the dtypes of the points and of the mixture."""
     mixture = as_mixture(mixture)
+    if isinstance(x, Observations):
+        rows, _ = as_observed_data(x, None, mixture.num_features)
+        check_labels(rows, mixture.num_components)
+        dtype = jnp.result_type(rows.dtype, mixture.means.dtype)
+        return mixture, rows.astype(dtype).with_own_noise() if isinstance(rows, Observations) else cast(rows, dtype)
     x = as_data(x, num_features=mixture.num_features)
     return mixture, cast(x, jnp.result_type(x.dtype, mixture.means.dtype))
 
 
 def _for_each_point(
-    function: Callable[[Mixture, jax.Array, Weight], jax.Array], mixture: Mixture, x: jax.Array, axis: int = -1
+    function: Callable[[Mixture, Data, Weight], jax.Array], mixture: Mixture, x: Data, axis: int = -1
 ) -> jax.Array:
     """Return the result of function(mixture, x, weights). In the result, `axis` is the axis of the points.
 
@@ -213,19 +222,28 @@ def _for_each_point(
     return cut(function(mixture, padded, weight if isinstance(weight, ShardedRows) else None), len(x), axis)
 
 
-def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: jax.Array) -> jax.Array:
+def _over_stack(function: Callable[..., jax.Array], mixture: Mixture, x: Any) -> jax.Array:
     """Return the results of function(mixture, x) for all members of a stack of mixtures."""
     for _ in mixture.batch_shape:
         function = jax.vmap(function, in_axes=(0, None))
     return function(mixture, x)
 
 
-def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
+def allowed_only(joint: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """Return log-densities (K, n) with -inf for the components that the labels of the rows do not allow."""
+    return joint if allowed is None else jnp.where(is_allowed(allowed, len(joint)), joint, -jnp.inf)
+
+
+def _log_sum(mixture: Mixture, x: Data) -> jax.Array:
     """Return log p(x_n), (n,). No log w_k is computed, so that gradients are exact at a weight of 0."""
-    no_log_weights = jnp.zeros_like(mixture.weights)
-    log_normals, _ = log_joint(
-        no_log_weights, mixture.means, positive_factors(mixture), x.T, mixture.covariance_type, subtract_means_first=True
-    )
+    no_log_weights, factors = jnp.zeros_like(mixture.weights), positive_factors(mixture)
+    if isinstance(x, Observations):
+        given = conditional(mixture.means, factors, x, mixture.covariance_type, with_gain=False)
+        log_normals = allowed_only(given.log_normal, x.allowed)
+    else:
+        log_normals, _ = log_joint(
+            no_log_weights, mixture.means, factors, x.T, mixture.covariance_type, subtract_means_first=True
+        )
     joint = log_normals + safe_log(mixture.weights)[:, None]  # (K, n)
     top = jax.lax.stop_gradient(joint.max(0))
     top = jnp.where(jnp.isneginf(top), 0, top)
@@ -234,37 +252,49 @@ def _log_sum(mixture: Mixture, x: jax.Array) -> jax.Array:
     return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1, total)) + top)
 
 
-def _responsibilities(mixture: Mixture, x: jax.Array) -> jax.Array:
+def _responsibilities(mixture: Mixture, x: Data) -> jax.Array:
     """Return the responsibilities (n, K); if all densities underflow, the nearest present component has responsibility 1."""
     log_weights, factors, covariance_type = safe_log(mixture.weights), positive_factors(mixture), mixture.covariance_type
-    joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
+    has_density = ~jnp.isneginf(log_constants(log_weights, factors, x.shape[-1]))[:, None]
+    if isinstance(x, Observations):
+        given = conditional(mixture.means, factors, x, covariance_type, with_gain=False)
+        joint = allowed_only(given.log_normal + log_weights[:, None], x.allowed)
+        distance = jnp.minimum((given.residual**2).sum(0), jnp.finfo(joint.dtype).max)
+        has_density &= ~jnp.isneginf(allowed_only(jnp.zeros_like(joint), x.allowed))
+    else:
+        joint, _ = log_joint(log_weights, mixture.means, factors, x.T, covariance_type, subtract_means_first=True)  # (K, n)
+        distance = _log_distances(mixture, factors, x)
     top = joint.max(0)
     underflown = jnp.isneginf(top)
     unnormalised = jnp.exp(joint - jnp.where(underflown, 0, top)[None])
     total = unnormalised.sum(0)
-    # where squares overflow for all components, compare distances divided by the size of the point
-    # (the size is bounded, because the reciprocals of the largest numbers are rounded to zero)
-    size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
-    deviations = (x.T / size[None])[None] - mixture.means[:, :, None] / size[None, None]
-    scaled = abs(covariance.whiten_each(factors.whitener, deviations, covariance_type))  # (K, D, n)
-    longest = scaled.max(1, keepdims=True)
-    distance = jnp.log(longest[:, 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(1))
-    has_density = ~jnp.isneginf(log_constants(log_weights, factors, x.shape[-1]))
-    nearest = jnp.where(has_density[:, None], distance, jnp.inf).argmin(0)
+    nearest = jnp.where(has_density, distance, jnp.inf).argmin(0)
     only_nearest = jax.nn.one_hot(nearest, len(joint), dtype=joint.dtype, axis=0)
     return jnp.where(underflown[None], only_nearest, unnormalised / jnp.where(underflown, 1, total)[None]).T
 
 
-def _for_rows(
-    function: Callable[[Mixture, jax.Array], jax.Array], mixture: Mixture, x: jax.Array, weight: Weight, row_axis: int = -1
+def _log_distances(mixture: Mixture, factors: covariance.Factors, x: jax.Array) -> jax.Array:
+    """Return numbers (K, n) that increase with the Mahalanobis distance, for points of any size."""
+    # where squares overflow for all components, compare distances divided by the size of the point
+    # (the size is bounded, because the reciprocals of the largest numbers are rounded to zero)
+    size = jnp.clip(abs(x).max(-1), 1, math.sqrt(float(jnp.finfo(x.dtype).max)))
+    deviations = (x.T / size[None])[None] - mixture.means[:, :, None] / size[None, None]
+    scaled = abs(covariance.whiten_each(factors.whitener, deviations, mixture.covariance_type))  # (K, D, n)
+    longest = scaled.max(1, keepdims=True)
+    return jnp.log(longest[:, 0]) + 0.5 * jnp.log(((scaled / longest) ** 2).sum(1))
+
+
+def for_rows(
+    function: Callable[[Mixture, Any], jax.Array], mixture: Mixture, x: Any, weight: Weight, row_axis: int = -1
 ) -> jax.Array:
     """Return the results of function(mixture, x) for all members of a stack of mixtures.
 
-    The results are computed for one chunk of rows at a time, and joined along `row_axis`. If the weights tell that the rows lie
+    The rows are an array (N, D), or a pytree of arrays (N, ...). The results are computed for one chunk of rows at a time, and
+    joined along `row_axis`. If the weights tell that the rows lie
     on several devices, each device computes the results of its own rows.
     """
 
-    def of_rows(x: jax.Array, mixture: Mixture) -> jax.Array:
+    def of_rows(x: Any, mixture: Mixture) -> jax.Array:
         return _in_chunks(partial(_over_stack, function, mixture), mixture, x, row_axis)
 
     if isinstance(weight, ShardedRows):
@@ -272,17 +302,20 @@ def _for_rows(
     return of_rows(x, mixture)
 
 
-def _in_chunks(function: Callable[[jax.Array], jax.Array], mixture: Mixture, x: jax.Array, row_axis: int) -> jax.Array:
+def _in_chunks(function: Callable[[Any], jax.Array], mixture: Mixture, x: Any, row_axis: int) -> jax.Array:
     """Return function(x), computed for one chunk of rows at a time; the results are joined along `row_axis`."""
     per_row = max(1, math.prod(mixture.batch_shape)) * mixture.num_components * mixture.num_features
-    chunk = density_rows_per_chunk(per_row)
-    if len(x) <= chunk:
+    if not isinstance(x, jax.Array):  # incomplete rows have a matrix for each row and component
+        per_row *= mixture.num_features
+    n, chunk = len(jax.tree.leaves(x)[0]), density_rows_per_chunk(per_row)
+    if n <= chunk:
         return function(x)
-    in_whole_chunks = len(x) // chunk * chunk
-    chunks = jax.lax.map(function, x[:in_whole_chunks].reshape(-1, chunk, x.shape[1]))  # axes (chunks, ..., rows, ...)
+    whole = n // chunk * chunk
+    stacked = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, chunk, *leaf.shape[1:]), x)
+    chunks = jax.lax.map(function, stacked)  # axes (chunks, ..., rows, ...)
     axis = chunks.ndim + row_axis
     joined = jnp.moveaxis(chunks, 0, axis - 1)
-    joined = joined.reshape(*joined.shape[: axis - 1], in_whole_chunks, *joined.shape[axis + 1 :])
-    if in_whole_chunks == len(x):
+    joined = joined.reshape(*joined.shape[: axis - 1], whole, *joined.shape[axis + 1 :])
+    if whole == n:
         return joined
-    return jnp.concatenate([joined, function(x[in_whole_chunks:])], row_axis)
+    return jnp.concatenate([joined, function(jax.tree.map(lambda leaf: leaf[whole:], x))], row_axis)

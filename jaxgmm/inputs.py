@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast, overload
 
 import jax
 import numpy as np
@@ -14,36 +14,61 @@ from . import covariance
 from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture
+from .observed import Observations, as_observed_data, check_labels
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight
 from .validation import as_weighted_data, check_count, check_key, is_traced, warn_of_small_weights
 
+Rows = TypeVar("Rows")
 
-class Inputs(NamedTuple):
+
+class Inputs(NamedTuple, Generic[Rows]):
     """Valid inputs in the float type of the data: a mixture, x (N, D), the weights of the rows, and the prior or None."""
 
     mixture: Mixture
-    x: jax.Array
+    x: Rows
     weight: Weight
     prior: Any
 
 
+@overload
 def validate_inputs(
     mixture: MixtureLike,
     x: ArrayLike,
     prior: Any,
     sample_weight: ArrayLike | None,
     *,
+    name: str = ...,
+    prior_is: Literal["required", "optional", "unchecked"] = ...,
+    is_start: bool = ...,
+) -> Inputs[jax.Array]: ...
+@overload
+def validate_inputs(
+    mixture: MixtureLike,
+    x: ArrayLike | Observations,
+    prior: Any,
+    sample_weight: ArrayLike | None,
+    *,
+    name: str = ...,
+    prior_is: Literal["required", "optional", "unchecked"] = ...,
+    is_start: bool = ...,
+) -> Inputs[Any]: ...
+def validate_inputs(
+    mixture: MixtureLike,
+    x: ArrayLike | Observations,
+    prior: Any,
+    sample_weight: ArrayLike | None,
+    *,
     name: str = "mixture",
     prior_is: Literal["required", "optional", "unchecked"] = "optional",
     is_start: bool = False,
-) -> Inputs:
+) -> Inputs[Any]:
     """Return all inputs in the float type of the data; raise ValueError or TypeError if they are invalid or do not match.
 
     Args:
         mixture: one Mixture, or one Fit.
-        x: (N, D) with N >= 1.
+        x: (N, D) with N >= 1, or observations.
         prior: the prior of the parameters of the mixture, or None.
         sample_weight: (N,) >= 0, or None.
         name: the name of the mixture in error messages.
@@ -51,10 +76,11 @@ def validate_inputs(
         is_start: whether the mixture is the start of a sampler. A start that is not traced is then checked by `check_start`.
     """
     mixture = as_mixture(mixture, name, single=True)
-    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    rows, weight = as_rows(x, sample_weight, num_features=mixture.num_features)
+    check_labels(rows, mixture.num_components)
     warn_of_small_weights(weight)
-    if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
+    if len(rows) == 0:
+        raise ValueError(f"x has shape {rows.shape}: no rows; at least one was expected.")
     if prior_is == "required" and prior is None:
         raise TypeError(
             "prior is None; a posterior needs a proper prior, as from jaxgmm.default_prior(x, num_components="
@@ -64,11 +90,20 @@ def validate_inputs(
         check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type)
     if is_start and not is_traced(mixture):
         check_start(mixture)
-    cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
-    return Inputs(cast(mixture), x, weight, prior if prior_is == "unchecked" else cast(prior))
+    cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
+    return Inputs(cast(mixture), rows, weight, prior if prior_is == "unchecked" else cast(prior))
 
 
-def pad_inputs(inputs: Inputs, *others: object) -> Inputs:
+def as_rows(
+    x: ArrayLike | Observations, sample_weight: ArrayLike | None, *, check_values: bool = True, num_features: int | None = None
+) -> tuple[Any, jax.Array | None]:
+    """Return data (N, D), or observations without weights, and the weights (N,) or None; raise if they are invalid."""
+    if isinstance(x, Observations):
+        return as_observed_data(x, sample_weight, num_features)
+    return as_weighted_data(x, sample_weight, check_values=check_values, num_features=num_features)
+
+
+def pad_inputs(inputs: Inputs[Rows], *others: object) -> Inputs[Rows]:
     """Return inputs whose data are padded as by `pad_data`; `others` are the other arguments of the compiled function."""
     return inputs._replace(**pad_data(inputs.x, inputs.weight, inputs, *others)._asdict())
 

@@ -19,6 +19,7 @@ import numpy as np
 from jax.core import Tracer
 
 from . import chunking
+from .observed import Observations
 from .row_shards import row_axes, shard_weight
 from .row_sums import FirstRows, Weight
 from .validation import is_traced
@@ -27,19 +28,24 @@ Result = TypeVar("Result")
 
 
 class Padded(NamedTuple):
-    """Data x (N, D) after padding, with the weights of the rows."""
+    """Data x (N, D), or observations, after padding, with the weights of the rows."""
 
-    x: jax.Array
+    x: Any
     weight: Weight
 
 
 def pad_data(x: Any, weight: Any, *others: object) -> Padded:
     """Return data (N, D) or a stack (B, N, D), and weights (N,), (B, N) or None, padded to one of a few lengths.
 
+    The data may also be observations without weights.
+
     `others` are the other arguments of the function that receives the padded data. If any argument is traced, the data are
     not padded. Data (N, D) whose rows are divided among devices are not padded either; their weights become `ShardedRows`.
     """
     num_rows = x.shape[-2]
+    if isinstance(x, Observations):
+        padded = pad_data(x.x, weight, x, *others)
+        return Padded(x if padded.x is x.x else x.map_rows(pad_rows), padded.weight)
     if x.ndim == 2 and np.ndim(weight) < 2 and row_axes(x):
         return Padded(x, shard_weight(weight, x))
     if num_rows > chunking.LARGEST_PADDED or not can_pad(x, weight, *others):

@@ -128,7 +128,7 @@ def advance(number: jax.Array | None, step: jax.Array, total: int) -> None:
 
 
 def advance_by(number: jax.Array | None, steps: jax.Array) -> None:
-    """Advance a bar by a number of steps () from inside a compiled program. If `number` is None, do nothing."""
+    """Advance the bar `number` by some steps () from inside a compiled program. `number` is None if there is no bar."""
     if number is not None:
         jax.debug.callback(_advance, number, steps)
 

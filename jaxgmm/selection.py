@@ -95,8 +95,8 @@ def select(
             seen, all models have the same probability.
         prior: the prior under which EM fits: a conjugate prior for the largest number of components, or a dict that has such a
             prior for each covariance type. A model with K components uses the first K concentrations. The prior is required
-            for "evidence". Evidences can be compared only under one prior. The scale of the prior is therefore the same for all
-            K, and a prior for each K is refused. If the prior is scaled to the data, as by `default_prior`, the probabilities
+            for "evidence". Evidences for different K can be compared only if their priors have the same scale, so a separate
+            prior for each K is refused. If the prior is scaled to the data, as by `default_prior`, the probabilities
             depend on this scale. For "evidence", EM replaces concentrations below 1 by 1.
         num_restarts: the number of starts for each combination of number of components and covariance type.
         num_folds: the number of folds of the cross-validation.
@@ -212,7 +212,7 @@ def _cells(
     counts: list[int],
     evidence: Mapping[tuple[str, int], ModelEvidence],
 ) -> dict[tuple[str, int], Cell]:
-    """Return the cells of the fits and their criteria (len(counts),), by covariance type and number of components."""
+    """Return the cells of the fits of one covariance type. `values`: the criterion of each fit (len(counts),)."""
     x, weight = data
     name, degenerate = fits.mixture.covariance_type, has_degenerate_component(fits, total_weight(weight, len(x), x.dtype))
     cells = {}

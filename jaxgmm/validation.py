@@ -82,7 +82,9 @@ def _check_range(low: float, high: float, array: np.ndarray | jax.Array, name: s
         bad = ~np.isfinite(np.asarray(array, float))
         rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
         what = "NaN" if np.isnan(np.asarray(array, float)).any() else "infinity"
-        advice = ": drop such rows, impute them, or give them sample_weight 0" if name == "x" else ""
+        advice = ": drop such rows, or give them sample_weight 0" if name == "x" else ""
+        if name == "x" and what == "NaN":
+            advice = ": use jaxgmm.observations(x) if these values are missing, drop such rows, or give them sample_weight 0"
         raise ValueError(f"{name} contains {what}{rows}; finite values were expected{advice}.")
     largest = max(abs(low), abs(high))
     if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
@@ -103,8 +105,8 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
     Args:
         x: the data.
         name: the name of the data in error messages.
-        check_values: whether to check that the values of concrete JAX arrays are finite, and that no concrete value is too
-            large. Values of NumPy-like input are always checked to be finite.
+        check_values: whether to check that concrete JAX arrays are finite and that concrete values, JAX or NumPy, are not too
+            large. NumPy-like input is always checked to be finite.
         num_features: the required D, or None if any D >= 1 is valid.
     """
     x, range_ = _as_float_array(x, name, check_values)

@@ -241,3 +241,46 @@ def mixture_of_groups(x, r, w, covariance_type):
     if covariance_type == "spherical":
         matrices = [np.eye(x.shape[1]) * np.trace(m) / x.shape[1] for m in matrices]
     return Mixture(count / count.sum(), means, store(matrices, covariance_type), covariance_type)
+
+
+def observed_row(mixture, k, point, noise):
+    """Return log N(y | k), E[x | y, k] and Cov[x | y, k] of a row with NaN in place of missing values, and noise (D, D)."""
+    o = np.flatnonzero(~np.isnan(point))
+    mean, matrix = mixture.means[k], dense(mixture, k)
+    if not len(o):
+        return 0.0, mean, matrix
+    total = (matrix + noise)[np.ix_(o, o)]
+    gain = matrix[:, o] @ np.linalg.inv(total)
+    return log_normal(point[o], mean[o], total), mean + gain @ (point[o] - mean[o]), matrix - gain @ matrix[o]
+
+
+def observed_log_joint(mixture, x, noise=None, allowed=None):
+    """Return log w_k + log N(y_n | k), (N, K), -inf where component k is not allowed in row n."""
+    mixture, d = of(mixture), x.shape[1]
+    out = np.full((len(x), len(mixture.weights)), -np.inf)
+    for n in range(len(x)):
+        for k, weight in enumerate(mixture.weights):
+            if weight > 0 and (allowed is None or allowed[n, k]):
+                s = np.zeros((d, d)) if noise is None else noise[n]
+                out[n, k] = math.log(weight) + observed_row(mixture, k, x[n], s)[0]
+    return out
+
+
+def observed_e_step(mixture, x, sample_weight=None, noise=None, allowed=None):
+    """Return the moments of incomplete rows: expectations given what each row observes."""
+    mixture, w, joint = of(mixture), _weights(x, sample_weight), observed_log_joint(mixture, x, noise, allowed)
+    density = np.logaddexp.reduce(joint, 1)
+    (k_all, d), r = mixture.means.shape, np.exp(joint - density[:, None])
+    count, first, second = np.zeros(k_all), np.zeros((k_all, d)), np.zeros((k_all, d, d))
+    for k in range(k_all):
+        root = np.linalg.cholesky(dense(mixture, k))
+        for n in range(len(x)):
+            s = np.zeros((d, d)) if noise is None else noise[n]
+            _, mean, spread = observed_row(mixture, k, x[n], s)
+            z = np.linalg.solve(root, mean - mixture.means[k])
+            count[k] += w[n] * r[n, k]
+            first[k] += w[n] * r[n, k] * z
+            second[k] += w[n] * r[n, k] * (np.outer(z, z) + np.linalg.solve(root, np.linalg.solve(root, spread).T))
+    if mixture.covariance_type in ("diag", "spherical"):
+        second = np.array([np.diag(m) for m in second])
+    return Moments(count, first, second, float(w @ density))

@@ -24,12 +24,13 @@ LAYERS = [
     "real_numbers spread",
     "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
     "validation cells tables data_frames",
-    "mixture component_order row_sums padding rounding conversions",
-    "density sampling marginals wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface "
-    "priors.conjugate priors.independent priors.functions priors.defaults inputs criteria",
-    "em.result em.kernels em.moments em.m_step em.acceleration em.implicit em.loop em.fit_warnings em.fit em.standard_errors "
-    "em.assignments em.k_means em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
-    "em.batch.fit_many em.batch.restarts",
+    "mixture component_order observed_values observed row_sums padding rounding conversions",
+    "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
+    "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
+    "criteria",
+    "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.loop em.single_normal "
+    "em.fit_warnings em.fit em.standard_errors em.assignments em.k_means em.incomplete_start em.initialization "
+    "em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "

@@ -16,7 +16,7 @@ def definite(seed, d, shape=(2, 3)):
     return root @ np.swapaxes(root, -1, -2) + 0.5 * np.eye(d)
 
 
-@pytest.mark.parametrize("d", [1, 3, 6])
+@pytest.mark.parametrize("d", [1, 3, 6, 40])
 def test_numbers(x64, d):
     """Factors, inverses, eigenvalues and solutions of a stack equal those of NumPy, at sizes with and without library calls."""
     a = definite(0, d)

@@ -58,7 +58,7 @@ def read_matching_data(arguments: argparse.Namespace, mixture: Mixture, names: l
 def _chooser(arguments: argparse.Namespace, names: list[str]) -> Callable[[list[str]], list[str] | None]:
     """Return a function that receives the names of all columns and returns the names of the features.
 
-    If a feature has no column, the function raises ValueError. It returns None instead if the fit had no names of features.
+    If a feature has no column, the function raises ValueError. If the fit had no names of features, the function returns None.
     """
 
     def choose(known: list[str]) -> list[str] | None:

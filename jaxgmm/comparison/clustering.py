@@ -53,7 +53,8 @@ def partition(responsibilities: np.ndarray) -> np.ndarray:
     r = np.asarray(responsibilities, np.float32)
     few = r[evenly_spaced(len(r), _AVERAGED)]
     flat = np.moveaxis(few, 1, 0).reshape(r.shape[1], -1)
-    gain = 1 - 2 * (flat @ flat.T) / len(few)  # increase of the squared distance if two points are put into one group
+    # change of the squared distance to the matrices of the draws if two points join one group
+    gain = 1 - 2 * (flat @ flat.T) / len(few)
     np.fill_diagonal(gain, 0)
     best, lowest = np.zeros(r.shape[1], int), math.inf
     for draw in r[evenly_spaced(len(r), _CANDIDATES)]:

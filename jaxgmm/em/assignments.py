@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +16,15 @@ from ..chunking import rows_per_chunk
 from ..covariance_estimates import FEW_STEPS, MANY_STEPS, estimate
 from ..covariance_types import as_covariance_type, is_coupled
 from ..host import extremes
+from ..inputs import as_rows
 from ..mixture import Mixture
+from ..observed import Observations, check_labels
 from ..padding import pad_data, pad_rows
 from ..priors.interface import ComponentSums
 from ..rounding import is_singular, ridge_fraction
 from ..row_sums import Weight, first_valid_row, sum_over_rows
 from ..validation import (
     as_float_array,
-    as_weighted_data,
     check_count,
     is_traced,
 )
@@ -126,15 +128,28 @@ def _mixture_of_all(
     return mixture_of_groups(*padded, groups, num_components=num_components, covariance_type=covariance_type, pseudo_count=0.0)
 
 
-def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]:
-    """Return validated data (N, D) and weights (N,) or None; raise ValueError if there are fewer rows than components."""
-    x, weight = as_weighted_data(x, sample_weight)
-    rows = len(x) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+@overload
+def weighted_data(x: ArrayLike, sample_weight: ArrayLike | None, num_components: int) -> tuple[jax.Array, jax.Array | None]: ...
+@overload
+def weighted_data(
+    x: ArrayLike | Observations, sample_weight: ArrayLike | None, num_components: int
+) -> tuple[Any, jax.Array | None]: ...
+def weighted_data(
+    x: ArrayLike | Observations, sample_weight: ArrayLike | None, num_components: int
+) -> tuple[Any, jax.Array | None]:
+    """Return validated data (N, D), or observations without weights, and weights (N,) or None.
+
+    Raises:
+        ValueError: there are fewer rows than components.
+    """
+    data, weight = as_rows(x, sample_weight)
+    check_labels(data, num_components)
+    rows = len(data) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
         )
-    return x, weight
+    return data, weight
 
 
 @partial(jax.jit, static_argnames=("num_components", "covariance_type", "pseudo_count"))

@@ -14,6 +14,7 @@ from ..calls import public
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
+from ..observed import Data, Observations, check_columns, filled_rows
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_array
@@ -35,12 +36,13 @@ from .loop import (
 )
 from .m_step import check_regularisation
 from .result import Fit, Status
+from .single_normal import incomplete_data
 
 
 @public
 def fit(
     mixture: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     *,
     sample_weight: ArrayLike | None = None,
@@ -62,7 +64,8 @@ def fit(
     Args:
         mixture: the start: a Mixture, as from `initialize`, or a Fit. Components of weight exactly 0 are absent and stay at
             weight 0.
-        x: (N, D).
+        x: (N, D), or `observations` for missing values, measurement noise or labels. With observations, V in the penalty is
+            the covariance of a fit of one component, and derivatives treat V as a constant.
         prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
             contain HalfNormal.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
@@ -100,14 +103,17 @@ def fit(
         >>> round(float(jaxgmm.fit(start, x).log_likelihood), 1)
         -1130.3
     """
-    mixture, x, weight, _ = validate_inputs(mixture, x, None, sample_weight)
-    _check_rows(mixture, x, weight, prior is not None or reg_covar is not None)
+    mixture, rows, weight, _ = validate_inputs(mixture, x, None, sample_weight)
+    _check_rows(mixture, rows, weight, prior is not None or reg_covar is not None)
     shape = (mixture.num_components, mixture.num_features, mixture.covariance_type)
     options = {"tol": tol, "max_iter": max_iter, "reg_covar": reg_covar, "accelerate": accelerate, "chunk_size": chunk_size}
     check_options(prior, shape, **options)
-    cast = partial(jax.tree.map, partial(as_dtype, dtype=x.dtype))
-    problem = EMProblem(x, weight, cast(prior), cast(reg_covar))
-    padded = problem._replace(**pad_data(x, weight, mixture, problem, tol)._asdict())
+    cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
+    problem = EMProblem(rows, weight, cast(prior), cast(reg_covar))
+    if isinstance(rows, Observations):
+        padded, problem = _of_observations(mixture, problem, tol), problem._replace(x=filled_rows(rows))
+    else:
+        padded = problem._replace(**pad_data(rows, weight, mixture, problem, tol)._asdict())
     result = _fit(mixture, padded, cast(tol), Options(max_iter, bool(accelerate), chunk_size))
     if not is_traced(result, mixture, problem):
         emit_warnings(result, mixture, problem, accelerate=bool(accelerate))
@@ -139,7 +145,29 @@ def check_options(
         check_count(chunk_size, "chunk_size")
 
 
-def _check_rows(mixture: Mixture, x: jax.Array, weight: Weight, is_regularised: bool) -> None:
+def _of_observations(mixture: Mixture, problem: EMProblem, tol: ArrayLike) -> EMProblem:
+    """Return a problem whose data are observations without weights in the form in which EM works through them."""
+    rows = problem.x
+    if problem.prior is None:
+        check_columns(rows, weight_array(problem.weight))
+    others = (mixture, problem, tol)
+    data, weight, _ = incomplete_data(rows, problem.weight, mixture.covariance_type, mixture.num_components, *others)
+    return problem._replace(x=data, weight=weight)
+
+
+def fit_observations(starts: Mixture, problem: EMProblem, tol: ArrayLike, options: Options) -> Fit:
+    """Return the fits of observations without weights from each of several validated starts, one after another."""
+    one = jax.tree.map(lambda leaf: leaf[0], starts)
+    return _fit_each(starts, _of_observations(one, problem, tol), jnp.asarray(tol, problem.x.dtype), options)
+
+
+@partial(jax.jit, static_argnums=3)
+def _fit_each(starts: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> Fit:
+    """Return the fits from each of several starts, with a leading axis."""
+    return jax.lax.map(lambda start: _solve(start, problem, tol, options), starts)
+
+
+def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool) -> None:
     """Raise ValueError if concrete data have too few rows of positive weight for the components of the start."""
     if is_traced(mixture, x, weight):
         return

@@ -7,6 +7,7 @@ used. If x has more than about two thousand rows, the candidates are made from a
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -19,13 +20,17 @@ from ..calls import public
 from ..chunking import start_rows
 from ..covariance_types import as_covariance_type
 from ..density import log_joint, safe_log
+from ..imputation import means_of_rows
 from ..mixture import Mixture
+from ..observed import Observations, check_columns
 from ..padding import pad_data
 from ..row_shards import ShardedRows
 from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
 from ..validation import check_choice, check_count, check_key
 from .assignments import mixture_of_groups, weighted_data
+from .incomplete_start import labelled_clusters, mixture_of_clusters
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
+from .single_normal import incomplete_data
 
 METHODS = tuple(MAX_LLOYD_STEPS)
 _CANDIDATES = 8
@@ -46,7 +51,7 @@ class StartOptions(NamedTuple):
 @public
 def initialize(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     num_components: int,
     covariance_type: str = "full",
@@ -67,7 +72,8 @@ def initialize(
 
     Args:
         key: a random key.
-        x: (N, D), N >= num_components.
+        x: (N, D), N >= num_components; or `observations`, whose missing values are replaced by conditional means under one
+            normal distribution before the rows are clustered. The rows of a label begin in its component.
         num_components: K.
         covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         method: how far k-means improves the centres that k-means++ draws. "k-means++" takes at most ten of Lloyd's steps;
@@ -89,6 +95,10 @@ def initialize(
     """
     options = check_start_options(key, StartOptions(num_components, covariance_type, method))
     x, weight = weighted_data(x, sample_weight, num_components)
+    if isinstance(x, Observations):
+        check_columns(x, weight)
+        single = incomplete_data(x, weight, covariance_type, 1, key)[2]
+        return start_of_incomplete_rows(key, *pad_data(x, weight, key), single, options)
     return initialize_validated(key, *pad_data(x, weight, key), options=options)
 
 
@@ -139,18 +149,41 @@ def initialize_validated(
     k = options.num_components
     weight = with_array(weight, x)
     x = repeat_valid_row(x, weight)
-    center, unit, points = standardise_features(x, weight)
-    key_rows, key_seeds = jax.random.split(key)
-    rows, row_weight = subsample(key_rows, x, weight, start_rows(k))
-    centers = _search_centers(key_seeds, ((rows - center) / unit).T, row_weight, num_present, options)
     return mixture_of_groups(
         x,
         weight,
-        nearest_centers(points, centers),
+        _clusters(key, x, weight, num_present, options),
         num_components=k,
         covariance_type=options.covariance_type,
         pseudo_count=START_PSEUDO_COUNT / k,
     )
+
+
+def _clusters(
+    key: jax.Array, x: jax.Array, weight: jax.Array | ShardedRows, num_present: jax.Array | None, options: StartOptions
+) -> jax.Array:
+    """Return the cluster (N,) of each row of finite data (N, D)."""
+    center, unit, points = standardise_features(x, weight)
+    key_rows, key_seeds = jax.random.split(key)
+    rows, row_weight = subsample(key_rows, x, weight, start_rows(options.num_components))
+    centers = _search_centers(key_seeds, ((rows - center) / unit).T, row_weight, num_present, options)
+    return nearest_centers(points, centers)
+
+
+@partial(jax.jit, static_argnums=4)
+def start_of_incomplete_rows(
+    key: jax.Array, rows: Observations, weight: Weight, single: Mixture, options: StartOptions
+) -> Mixture:
+    """Make one start from validated observations without weights, given the fit `single` of one component."""
+    k, weight = options.num_components, with_array(weight, rows.x)
+    x = repeat_valid_row(means_of_rows(single, dataclasses.replace(rows, allowed=None)), weight)
+    if rows.allowed is None:
+        labels = _clusters(key, x, weight, None, options)
+    else:
+        uniform = jax.random.uniform(key, (k, num_trials(k)), x.dtype)
+        values = weight_or_ones(weight, x.shape[:1], x.dtype)
+        labels = labelled_clusters(uniform, standardise_features(x, weight)[2], values, rows.allowed)
+    return mixture_of_clusters(single, rows, weight, labels, (k, options.covariance_type), START_PSEUDO_COUNT / k)
 
 
 def standardise_features(x: jax.Array, rows: jax.Array | ShardedRows) -> tuple[jax.Array, jax.Array, jax.Array]:

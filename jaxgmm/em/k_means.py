@@ -65,33 +65,48 @@ def num_trials(num_components: int) -> int:
     return 2 + int(math.log(num_components))
 
 
-def plus_plus_seeds(uniform: jax.Array, points: jax.Array, weight: jax.Array, cap: jax.Array | float = math.inf) -> jax.Array:
+def plus_plus_seeds(
+    uniform: jax.Array,
+    points: jax.Array,
+    weight: jax.Array,
+    cap: jax.Array | float = math.inf,
+    given: tuple[jax.Array, jax.Array] | None = None,
+) -> jax.Array:
     """Return the seeds (K, D) of greedy k-means++ (Arthur & Vassilvitskii 2007), from uniform numbers (K, trials) in [0, 1).
 
     Each seed is the best of `trials` candidate points. A point is drawn with probability proportional to its weight times its
     squared distance from the nearest seed so far. All squared distances above `cap` count as `cap`, so that a small cap keeps
-    outliers from attracting the seeds.
+    outliers from attracting the seeds. If `given` holds centres (K, D) and which of them are known, (K,), the known centres are
+    kept, and only the other ones are drawn.
     """
 
-    def add_seed(distance: jax.Array, uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def add_seed(distance: jax.Array, drawn: tuple) -> tuple[jax.Array, jax.Array]:
+        uniform, known = drawn
         potential = weight * distance
         candidates = points[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
         squares = ((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0)  # (trials, N)
         closer = jnp.minimum(jnp.minimum(squares, cap), distance)
         best = (closer @ weight).argmin()
-        return closer[best], candidates[:, best]
+        if known is None:
+            return closer[best], candidates[:, best]
+        return jnp.where(known[1], distance, closer[best]), jnp.where(known[1], known[0], candidates[:, best])
 
     # before the first seed, every point gets the same distance, which exceeds the distance between any two points
     unseeded = jnp.full(len(weight), jnp.minimum(1 + 4 * (points**2).sum(0).max(), cap))
-    return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), uniform)[1]
+    if given is not None:
+        squares = ((points[None] - given[0][:, :, None]) ** 2).sum(1)  # (K, N)
+        unseeded = jnp.minimum(unseeded, jnp.where(given[1][:, None], squares, jnp.inf).min(0))
+    return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), (uniform, given))[1]
 
 
-def nearest_centers(points: jax.Array, centers: jax.Array) -> jax.Array:
+def nearest_centers(points: jax.Array, centers: jax.Array, allowed: jax.Array | None = None) -> jax.Array:
     """Return the index (N,) of the centre nearest to each point, for centres (K, D).
 
-    The nearest centre c minimises |c|^2 / 2 - c'x, which one matrix product computes for all centres and points.
+    If `allowed` (K, N) is not None, only the centres that it allows are compared. The nearest centre c minimises |c|^2 / 2 -
+    c'x, which one matrix product computes for all centres and points.
     """
-    return ((centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, points)).argmin(0)
+    distance = (centers**2).sum(1)[:, None] / 2 - covariance.einsum("kd,dn->kn", centers, points)
+    return (distance if allowed is None else jnp.where(allowed, distance, jnp.inf)).argmin(0)
 
 
 def cluster(points: jax.Array, weight: jax.Array, centers: jax.Array) -> Clusters:

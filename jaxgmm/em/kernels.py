@@ -173,7 +173,7 @@ def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, ro
     ) -> WhitenedSums:
         centered = _centred(x, w, center, is_weighted).T
         joint, z = log_joint(log_weights, means, factors, centered, covariance_type)
-        r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
+        r, log_likelihood = weighted_responsibilities(joint, w, is_weighted)
         scatter = covariance.weighted_scatter(r, z, covariance_type)
         return r.sum(-1), (r[:, None, :] * z).sum(-1), scatter, log_likelihood
 
@@ -193,7 +193,7 @@ def _quadratic_component_sums(
         centered = transpose(_centred(x, w, center, is_weighted))
         features = covariance.quadratic_features(centered, covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
-        r, log_likelihood = _weighted_responsibilities(joint, w, is_weighted)
+        r, log_likelihood = weighted_responsibilities(joint, w, is_weighted)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
@@ -223,7 +223,7 @@ def _transpose_batched(x: jax.Array) -> jax.Array:
     return covariance.einsum("ij,nj->in", np.eye(x.shape[1], dtype=x.dtype), x)
 
 
-def _weighted_responsibilities(joint: jax.Array, w: jax.Array, is_weighted: bool) -> tuple[jax.Array, jax.Array]:
+def weighted_responsibilities(joint: jax.Array, w: jax.Array, is_weighted: bool) -> tuple[jax.Array, jax.Array]:
     """Return w_n r_nk, (K, n), and the weighted log-likelihood, computed from log w_k N(x_n | k), (K, n).
 
     `is_weighted` says whether weights may have other values than 0 and 1.

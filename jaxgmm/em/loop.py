@@ -9,7 +9,7 @@ and `fit_many` runs a batch of them.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
 from ..row_sums import Weight, first_valid_row, nonzero, sum_over_rows, vary_with, weight_array, zero_silenced
 from .acceleration import Memory, extrapolate, init_memory, update_memory
+from .incomplete_sums import IncompleteData, incomplete_component_sums
 from .kernels import Rows, component_sums, quadratic_error
 from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
 from .result import ComponentStatus, Fit, Status
@@ -35,7 +36,7 @@ _LARGEST_FALL = 8
 class EMProblem(NamedTuple):
     """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
 
-    x: jax.Array
+    x: Any  # an array (N, D), or incomplete data
     weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
@@ -56,7 +57,7 @@ class CenteredProblem(NamedTuple):
     The data in memory stay in the user's coordinates: the E-step subtracts the centre from one chunk of rows at a time.
 
     Attributes:
-        x: (N, D), the data in the user's coordinates.
+        x: (N, D), the data in the user's coordinates, or incomplete data.
         weight: the weights of the rows.
         prior: the prior, with a location relative to the centre, or None.
         reg_covar: as in `fit`.
@@ -67,7 +68,7 @@ class CenteredProblem(NamedTuple):
         tol: (), the largest change of the objective at which EM has converged, nats.
     """
 
-    x: jax.Array
+    x: Any  # an array (N, D), or incomplete data
     weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
@@ -107,6 +108,11 @@ class Evaluation(NamedTuple):
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
     """Return the problem in centred coordinates. The function reads the data once."""
     x, weight, prior, reg_covar = problem
+    if isinstance(x, IncompleteData):
+        prior = None if prior is None else prior.translate(x.center)
+        start = dataclasses.replace(start, means=start.means - x.center[None])
+        total = jnp.asarray(x.total)
+        return CenteredProblem(x, weight, prior, reg_covar, start, x.center, x.data_covariance, total, tol * total)
     first = first_valid_row(x, weight)
     covariance_type = start.covariance_type
 
@@ -220,8 +226,12 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     """Return the component sums, log-likelihood and objective at a mixture that is in centred coordinates."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
-    rows = Rows(problem.x, problem.weight, problem.center)
-    sums, log_likelihood = component_sums(mixture, factors, rows, _tol_per_weight(problem), chunk_size)
+    if isinstance(problem.x, IncompleteData):
+        rows = (problem.x.rows, problem.weight, problem.center)
+        sums, log_likelihood = incomplete_component_sums(mixture, factors, *rows, chunk_size)
+    else:
+        rows = Rows(problem.x, problem.weight, problem.center)
+        sums, log_likelihood = component_sums(mixture, factors, rows, _tol_per_weight(problem), chunk_size)
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
         objective += problem.prior.log_density(mixture, factors, present)

@@ -19,7 +19,7 @@ from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..rounding import positive_factors, ridge_fraction, smallest_variance
 from ..row_sums import nonzero
-from ..validation import check_number, is_traced
+from ..validation import as_float_array, check_number, is_traced
 from .kernels import unwhiten
 from .moments import Moments
 
@@ -38,7 +38,12 @@ class Regularisation(NamedTuple):
 
 @public
 def m_step(
-    mixture: MixtureLike, moments: Moments, prior: MixturePrior | None = None, *, reg_covar: ArrayLike | None = None
+    mixture: MixtureLike,
+    moments: Moments,
+    prior: MixturePrior | None = None,
+    *,
+    reg_covar: ArrayLike | None = None,
+    data_covariance: ArrayLike | None = None,
 ) -> Mixture:
     """Return the mixture that maximises the expected complete-data objective. Bishop (2006), eq. 9.24 to 9.26.
 
@@ -61,6 +66,9 @@ def m_step(
         reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
             penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
             definite despite rounding.
+        data_covariance: V of the penalty, as the covariances of a fit of one component. With None, V is computed from the
+            moments. If values are missing, this V depends on the mixture, and the objective may fall by the size of the
+            penalty; `fit` uses one V in all steps.
 
     Returns:
         A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. It keeps
@@ -78,17 +86,26 @@ def m_step(
     """
     given = as_mixture(mixture, single=True)
     check_regularisation(prior, reg_covar, given.num_components, given.num_features, given.covariance_type)
-    return _m_step(given, moments, prior, reg_covar)
+    if data_covariance is not None:
+        expected = covariance.storage_shape(given.covariance_type, 1, given.num_features)
+        data_covariance = as_float_array(data_covariance, "data_covariance").astype(given.means.dtype)
+        if data_covariance.shape != expected:
+            raise ValueError(
+                f"data_covariance has shape {data_covariance.shape}; {expected} was expected, as for one component."
+            )
+    return _m_step(given, moments, prior, reg_covar, data_covariance)
 
 
 @jax.jit
-def _m_step(given: Mixture, moments: Moments, prior: MixturePrior | None, reg_covar: ArrayLike | None) -> Mixture:
+def _m_step(
+    given: Mixture, moments: Moments, prior: MixturePrior | None, reg_covar: ArrayLike | None, v: jax.Array | None
+) -> Mixture:
     """Return the result of `m_step` for valid arguments."""
     name = given.covariance_type
     dtype = jnp.result_type(moments.count.dtype, given.means.dtype)  # the dtype in which `e_step` factorised
     given, moments = jax.tree.map(lambda leaf: leaf.astype(dtype), (given, moments))
     sums = unwhiten(given, positive_factors(given), moments.count, moments.first, moments.second)
-    regularisation = Regularisation(data_covariance(sums, 0.0, name), prior, reg_covar)
+    regularisation = Regularisation(data_covariance(sums, 0.0, name) if v is None else v, prior, reg_covar)
     return maximize(given, sums, regularisation, given.weights > 0)
 
 

@@ -25,11 +25,13 @@ from ..calls import public
 from ..cells import look, number, numbers
 from ..host import cast
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..observed import Observations, as_observed_data, check_labels
 from ..padding import pad_data
 from ..rounding import positive_factors
 from ..row_sums import Weight
 from ..tables import Printed, Table, elided
 from ..validation import as_data, as_sample_weight, check_count
+from .incomplete_sums import Blocks, as_blocks, incomplete_sums
 from .kernels import Rows, moment_sums
 
 
@@ -83,13 +85,14 @@ class Moments(Printed):
 
 @public
 def e_step(
-    mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None, chunk_size: int | None = None
+    mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: ArrayLike | None = None, chunk_size: int | None = None
 ) -> Moments:
     """Return the expected sufficient statistics of data under a mixture. Bishop (2006), eq. 9.23, 9.27, 9.28.
 
     Args:
         mixture: one Mixture or one Fit; for several mixtures, use `jax.vmap`.
-        x: (N, D).
+        x: (N, D), or `observations`. The first and second moments of missing or noisy values are their expectations given the
+            observed values of the row.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         chunk_size: the number of rows that are processed at a time; by default as many as fit into the cache of a CPU, or into
@@ -110,12 +113,23 @@ def e_step(
         3.0
     """
     given = as_mixture(mixture, single=True)
-    x = as_data(x, num_features=given.num_features)
-    weight = as_sample_weight(sample_weight, len(x), x.dtype)
     if chunk_size is not None:
         check_count(chunk_size, "chunk_size")
+    weight = None
+    if isinstance(x, Observations):
+        x, weight = as_observed_data(x, sample_weight, given.num_features)
+        check_labels(x, given.num_components)
+    else:
+        x = as_data(x, num_features=given.num_features)
+        weight = as_sample_weight(sample_weight, len(x), x.dtype)
     dtype = jnp.result_type(x.dtype, given.means.dtype)
-    given, x = jax.tree.map(lambda leaf: leaf.astype(dtype), given), cast(x, dtype)
+    given = jax.tree.map(lambda leaf: leaf.astype(dtype), given)
+    if isinstance(x, Observations):
+        rows = x.astype(dtype)
+        blocks = as_blocks(rows, weight, given.num_components)
+        padded = pad_data(rows, weight, given) if blocks is None else (blocks, None)
+        return _e_step_of_incomplete_rows(given, *padded, chunk_size)
+    x = cast(x, dtype)
     return e_step_of_rows(given, *pad_data(x, weight, given), chunk_size)
 
 
@@ -126,3 +140,13 @@ def e_step_of_rows(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center[None])
     return Moments(*moment_sums(centered, positive_factors(given), Rows(x, weight, center), chunk_size))
+
+
+@partial(jax.jit, static_argnums=3)
+def _e_step_of_incomplete_rows(
+    given: Mixture, rows: Observations | Blocks, weight: Weight, chunk_size: int | None = None
+) -> Moments:
+    """Return the expected sufficient statistics of validated incomplete rows under a mixture."""
+    center = covariance.einsum("k,kd->d", given.weights, given.means)
+    centered = dataclasses.replace(given, means=given.means - center[None])
+    return Moments(*incomplete_sums(centered, positive_factors(given), rows, weight, center, chunk_size))

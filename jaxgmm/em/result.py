@@ -1,4 +1,4 @@
-"""Define the result of a fit. It holds the estimate and status codes, each with a sentence that explains it."""
+"""Define the result of a fit, which holds the estimate and status codes. A sentence explains each status code."""
 
 from __future__ import annotations
 

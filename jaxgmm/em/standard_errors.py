@@ -28,6 +28,7 @@ from ..covariance_types import check_classic_type
 from ..density import log_prob
 from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..observed import Data, Observations, standardised
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, sum_over_rows, vary_with
@@ -111,7 +112,7 @@ class StandardErrors(Printed):
 @public
 def standard_errors(
     mixture: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     *,
     kind: str = "observed",
@@ -126,7 +127,7 @@ def standard_errors(
     Args:
         mixture: the estimate: a Mixture or a Fit. Give `fit` a small tol such as 1e-10, because the Hessian is computed at
             exactly this mixture.
-        x: (N, D), the data that the mixture was fitted to.
+        x: (N, D), the data that the mixture was fitted to, or `observations`.
         prior: the prior that the mixture was fitted with, or None for maximum likelihood.
         kind: "observed" or "sandwich".
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row.
@@ -153,15 +154,15 @@ def standard_errors(
 
 
 @partial(jax.jit, static_argnums=4)
-def _standard_errors(
-    mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None, estimator: str
-) -> StandardErrors:
+def _standard_errors(mixture: Mixture, x: Data, weight: Weight, prior: MixturePrior | None, estimator: str) -> StandardErrors:
     """Compute the standard errors from validated input.
 
     All derivatives are computed in standardised coordinates, because in extreme units powers of variances overflow or
     underflow.
     """
     covariance_type = mixture.covariance_type
+    if isinstance(x, Observations):
+        x = x.with_own_noise()
     unit = jnp.sqrt(covariance.variances(mixture.covariances, covariance_type, mixture.num_features).mean(0))
     shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     factor = covariance.from_data_scatter(covariance.outer(unit, covariance_type), covariance_type)
@@ -248,24 +249,27 @@ class _FreeParameters(NamedTuple):
 
 
 def _row_log_prob(
-    move: jax.Array, x: jax.Array, w: jax.Array, parameters: _FreeParameters, shift: jax.Array, unit: jax.Array
+    move: jax.Array, x: Data, w: jax.Array, parameters: _FreeParameters, shift: jax.Array, unit: jax.Array
 ) -> jax.Array:
     """Return the log-densities (n,) of rows x (n, D) for parameters moved by a vector (P,); they are 0 for rows of weight 0.
 
     Rows of weight 0 may hold any values, so they are replaced by finite values.
     """
-    rows = jnp.where((w > 0)[:, None], (x - shift) / unit, parameters.mixture.means[0])
+    if isinstance(x, Observations):
+        rows = standardised(x, shift, unit)
+    else:
+        rows = jnp.where((w > 0)[:, None], (x - shift) / unit, parameters.mixture.means[0])
     return jnp.where(w > 0, log_prob(parameters.moved(move), rows), 0)
 
 
-def _curvature(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
+def _curvature(x: Data, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
     """Return the Hessian (P, P) of the weighted log-likelihood of rows; the arguments are those of `_row_log_prob`."""
     # If all devices shared the origin, JAX would add the derivatives over the devices. Therefore, each device has its own.
     origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     return jax.hessian(lambda move: w @ _row_log_prob(move, x, w, parameters, *units))(origin)
 
 
-def _outer_products(x: jax.Array, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
+def _outer_products(x: Data, w: jax.Array, parameters: _FreeParameters, *units: jax.Array) -> jax.Array:
     """Return the weighted sum (P, P) of outer products of the rows' gradients; the arguments are those of `_row_log_prob`."""
     origin = vary_with(jnp.zeros(len(parameters.is_free), x.dtype), x, w)
     scores = jax.jacfwd(lambda move: _row_log_prob(move, x, w, parameters, *units))(origin)  # (n, P)

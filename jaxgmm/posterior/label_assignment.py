@@ -163,7 +163,10 @@ def _agreement_scores(draws: Mixture, table: jax.Array, x: jax.Array, weight: ja
 
 @jax.jit
 def _divergence_scores(draws: Mixture, reference: Mixture) -> jax.Array:
-    """Return the scores A of "kl" for each draw, (M, K, K); for the divergence, see Bishop (2006), exercise 2.13."""
+    """Return the matrix of scores A (K, K) of the method "kl" for each draw, as one array (M, K, K).
+
+    Bishop (2006), exercise 2.13, gives the Kullback-Leibler divergence between normal distributions.
+    """
     k, d = draws.num_components, draws.num_features
     tiny = jnp.finfo(draws.weights.dtype).tiny
 

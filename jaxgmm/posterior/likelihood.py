@@ -18,7 +18,7 @@ from ..mixture import Mixture
 from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
-# The type of a function of log weights (K,), means (K, D) and factors that returns a log-likelihood ().
+# The type of a function that returns a log-likelihood () from log weights (K,), means (K, D) and factors of covariances.
 LogLikelihood = Callable[[jax.Array, jax.Array, covariance.Factors], jax.Array]
 
 

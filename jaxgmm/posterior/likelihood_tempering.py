@@ -155,7 +155,8 @@ class Model(NamedTuple):
         """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
         chosen = jax.random.randint(key, (), 0, len(self.present))
         parts, new = self.space.unravel(z), self.space.unravel(other)
-        for name in sorted(parts.keys() - {"weights"}):  # a set would give a new program in each process
+        # sorted, because the order of a set differs between processes, and each order would be compiled anew
+        for name in sorted(parts.keys() - {"weights"}):
             parts[name] = parts[name].at[chosen].set(new[name][chosen])
         return ravel_pytree(parts)[0]
 

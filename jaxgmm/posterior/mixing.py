@@ -148,7 +148,7 @@ def judge_mixing(mixing: Mixing, num_chains: int, num_samples: int) -> jax.Array
 
 
 def status_of_parameters(status: jax.Array, mixture: Mixture, identified: jax.Array) -> jax.Array:
-    """Return the status after the parameters of relabelled mixtures (C, S, ...) have been judged too.
+    """Return the given status, made worse if the parameters of the relabelled mixtures (C, S, ...) have not mixed.
 
     If labels are not identified, return the status unchanged.
     """

@@ -29,7 +29,8 @@ _BISECTIONS = 30  # number of bisections that find an exponent; the exponent is 
 class Effort(NamedTuple):
     """The number of particles of a run, and the limits of its stages and sweeps.
 
-    num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of moves of all particles in a stage.
+    num_particles: M. max_stages: largest number of stages. max_sweeps: largest number of sweeps in a stage; a
+    sweep moves every particle once.
     correlation: see `Moves.suffice`.
     """
 

@@ -75,7 +75,8 @@ def _given_covariances(
 ) -> tuple[jax.Array, jax.Array]:
     """Return f + m nu, (), and W in storage form with one component, given the covariances of some components."""
     precisions = covariance.precision(factors.whitener, covariance_type)
-    used = components if len(precisions) == len(components) else jnp.ones(1, bool)  # a tied covariance is always used
+    # a tied covariance is the only one, so it is always in use
+    used = components if len(precisions) == len(components) else jnp.ones(1, bool)
     degrees_of_freedom, _ = prior.covariance_law.inverse_wishart_parameters()
     of_components = jnp.where(used.reshape(-1, *[1] * (precisions.ndim - 1)), precisions, 0).sum(0, keepdims=True)
     return degrees + used.sum() * degrees_of_freedom, degrees * _inverse_scale(prior, covariance_type) + of_components

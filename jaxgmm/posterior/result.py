@@ -258,7 +258,10 @@ def check_one_posterior(posterior: Posterior) -> None:
 
 
 def check_one_number(posterior: Posterior, function: str) -> None:
-    """Raise ValueError if the draws have different numbers of components, so that the named function cannot use them."""
+    """Raise ValueError if the draws have different numbers of components.
+
+    function: the name of a function that cannot use such draws.
+    """
     if "num_occupied" in posterior.stats:
         raise ValueError(
             f"posterior is from telescope, and its draws have different numbers of components; {function} expects draws with "

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from .. import covariance, covariance_types, linalg
 from ..calls import public
 from ..covariance_types import as_covariance_type
+from ..observed import Data, Observations, as_observed_data, check_columns, moments_of_columns
 from ..padding import pad_data
 from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count
@@ -25,7 +26,11 @@ _data_scaled: weakref.WeakSet[Prior] = weakref.WeakSet()
 
 @public
 def default_prior(
-    x: ArrayLike, *, num_components: int, covariance_type: str = "full", sample_weight: ArrayLike | None = None
+    x: ArrayLike | Observations,
+    *,
+    num_components: int,
+    covariance_type: str = "full",
+    sample_weight: ArrayLike | None = None,
 ) -> Prior:
     """Return the weakly informative, data-scaled prior of Fraley & Raftery (2007), section 3, with one scale per feature.
 
@@ -39,7 +44,8 @@ def default_prior(
     acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
 
     Args:
-        x: (N, D).
+        x: (N, D), or `observations`. With observations, m and V hold the means and variances of the observed values, and V has
+            no covariances.
         num_components: K.
         covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
@@ -57,7 +63,11 @@ def default_prior(
     """
     check_count(num_components, "num_components")
     covariance_type = as_covariance_type(covariance_type)
-    x, weight = as_weighted_data(x, sample_weight)
+    if isinstance(x, Observations):
+        x, weight = as_observed_data(x, sample_weight, None)
+        check_columns(x, weight)
+    else:
+        x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: it has no rows; at least one row was expected.")
     prior = _default_prior(*pad_data(x, weight), num_components, covariance_type)
@@ -72,9 +82,13 @@ def is_data_scaled(prior: object) -> bool:
 
 # Without jit, every operation would be compiled separately, and the first call would take one second longer.
 @partial(jax.jit, static_argnums=(2, 3))
-def _default_prior(x: jax.Array, weight: Weight, num_components: int, covariance_type: str) -> Prior:
+def _default_prior(x: Data, weight: Weight, num_components: int, covariance_type: str) -> Prior:
     """Return the default prior of validated data."""
-    center, scatter = _moments_of_data(x, weight, covariance_type)
+    if isinstance(x, Observations):
+        center, scatter = moments_of_columns(x, weight_or_ones(weight, (len(x),), x.dtype))
+        scatter = jnp.diag(scatter) if covariance.is_dense(covariance_type) else scatter
+    else:
+        center, scatter = _moments_of_data(x, weight, covariance_type)
     d = x.shape[1]
     # The diagonal is increased by sqrt(eps) times the feature's variance, or times its squared magnitude for a constant
     # feature.

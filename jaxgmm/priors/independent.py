@@ -66,7 +66,7 @@ class IndependentPrior(MixturePrior):
         return constant - (self.noise_of_means(mixture, factors) ** 2).sum(-1) / 2
 
     def noise_of_means(self, mixture: Mixture, factors: covariance.Factors) -> jax.Array:
-        """Return the noise (K, D) from which `deviations_of_means` computes mu_k - m for the means of a mixture."""
+        """Return the noise (K, D) that belongs to the means of a mixture, by the inverse of `deviations_of_means`."""
         whitener = linalg.invert_lower(linalg.cholesky(self.mean_covariance))
         return (mixture.means - self.mean) @ jnp.swapaxes(whitener, -1, -2)
 

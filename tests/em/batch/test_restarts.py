@@ -10,7 +10,7 @@ import pytest
 import jaxgmm
 from jaxgmm import chunking
 from jaxgmm.em.batch import fit_many as fit_many_module
-from jaxgmm.em.batch.restarts import best_of, largest_first
+from jaxgmm.em.batch.restarts import _identified, best_of, largest_first
 from jaxgmm.em.result import ComponentStatus, Fit, Status, has_degenerate_component
 
 
@@ -135,3 +135,22 @@ def test_weights_are_repetition():
     run = partial(jaxgmm.fit_restarts, jax.random.key(2), num_components=2, covariance_type="tied", num_restarts=3)
     weighted, repeated = run(x, sample_weight=weight), run(np.repeat(x, weight, axis=0))
     np.testing.assert_allclose(weighted.log_likelihood, repeated.log_likelihood, rtol=1e-5)
+
+
+def test_labelled_components_keep_their_places():
+    """Only components that labels and concentrations do not distinguish may exchange places."""
+    rows = jaxgmm.observations(np.zeros((3, 1)), labels=[1, -1, -1])
+    groups = np.asarray(_identified(rows, np.ones(4)))
+    assert groups[0] == groups[2] == groups[3] != groups[1]
+    assert len(set(np.asarray(_identified(rows, np.array([1.0, 1.0, 2.0, 1.0]))))) == 3
+
+
+@pytest.mark.slow
+def test_restarts_of_observations():
+    """The best of several fits of incomplete rows; the component of a label stays in its place."""
+    x = np.asarray(jaxgmm.datasets.load("faithful"))
+    holes = np.where(np.random.default_rng(0).random(x.shape) < 0.2, np.nan, x)
+    found = jaxgmm.observations(holes, labels=np.where((x[:, 0] < 2) & ~np.isnan(holes).all(1), 0, -1))
+    fit = jaxgmm.fit_restarts(jax.random.key(0), found, num_components=2, num_restarts=3)
+    assert fit.converged
+    np.testing.assert_allclose(fit.mixture.means, [[2.04, 54.5], [4.29, 80.0]], rtol=0.05)

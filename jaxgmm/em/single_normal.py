@@ -1,0 +1,62 @@
+"""Fit one normal distribution to incomplete rows. A fit of several components takes V and its origin from it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .. import covariance
+from ..mixture import Mixture
+from ..observed import Observations, moments_of_columns
+from ..padding import pad_data
+from ..priors.interface import ComponentSums
+from ..row_sums import Weight, weight_or_ones
+from .incomplete_sums import IncompleteData, as_blocks, total_weight_of
+from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
+from .m_step import data_covariance
+
+_STEPS = 50  # largest number of EM steps
+_TOL = 1e-6  # nats per row; V only needs the right size
+
+
+def incomplete_data(
+    rows: Observations, weight: Any, covariance_type: str, num_components: int, *others: object
+) -> tuple[IncompleteData, Weight, Mixture]:
+    """Return rows in the form in which a fit works through them, their weights, and the fit of one component.
+
+    Args:
+        rows: observations without weights.
+        weight: (N,), or None.
+        covariance_type: the covariance type of the fit.
+        num_components: K of the fit, on which the best form depends.
+        *others: the other arguments of the fit; if one of them is traced, rows are neither grouped nor padded.
+    """
+    padded = pad_data(rows, weight, *others)
+    blocks = as_blocks(rows, weight, num_components)
+    form, left = (padded.x, padded.weight) if blocks is None else (blocks, None)
+    observed, mass = jax.lax.stop_gradient((padded.x, padded.weight))
+    return _summarise(form, left, observed, mass, covariance_type)
+
+
+@partial(jax.jit, static_argnums=4)
+def _summarise(form: Any, left: Weight, rows: Observations, weight: Weight, covariance_type: str) -> tuple:
+    """Return the result of `incomplete_data`, given the rows in the form of the fit and one by one."""
+    total = jax.lax.stop_gradient(total_weight_of(rows, weight))
+    mean, variances = moments_of_columns(rows, weight_or_ones(weight, (len(rows),), rows.dtype))
+    center = jnp.where(jnp.isfinite(mean), mean, 0)
+    dense = covariance.is_dense(covariance_type)
+    scatter = total * (jnp.diag(variances) if dense else variances)[None]
+    first = data_covariance(ComponentSums(total[None], jnp.zeros_like(mean)[None], scatter), center, covariance_type)
+    start = Mixture(jnp.ones(1, rows.dtype), mean[None], first, covariance_type)
+    data = jax.lax.stop_gradient(IncompleteData(form, total, center, first))
+    problem = prepare(start, EMProblem(data, left, None, None), jnp.asarray(_TOL, rows.dtype))
+    options = Options(_STEPS, False, None, history=False)
+    go_on, take_step = partial(is_running, options=options), partial(step, problem, options=options)
+    found = finalize(problem, jax.lax.while_loop(go_on, take_step, init(problem, options)), start).mixture
+    scatter = total * (found.covariances if dense else covariance.variances(found.covariances, covariance_type, len(mean)))
+    sums = ComponentSums(total[None], found.means - center, scatter)
+    v = jax.lax.stop_gradient(data_covariance(sums, center, covariance_type))
+    return IncompleteData(form, total, center, v), left, found

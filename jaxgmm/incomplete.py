@@ -1,0 +1,163 @@
+"""Compute what incomplete rows say about each component: log-densities, and the conditional law of the complete row.
+
+A row observes y = m (x + e), where m is its mask of observed features and e ~ N(0, S) its noise. Let x = mu_k + L_k u with
+u ~ N(0, I), Q = m L_k, T = m (Sigma_k + S) m + (1 - m), T = M M', f = M^-1 m (y - mu_k) and G = M^-1 Q. Then
+
+    log N(y | k) = -|f|^2 / 2 - sum_i log M_ii - (number of observed features / 2) log 2 pi,
+    E[u | y] = G' f,    Cov[u | y] = I - G' G.
+
+The matrix T has ones on its diagonal for missing features, so that all rows have matrices of the same size. If Sigma_k and S
+are diagonal, all matrices are diagonal. Sources: Ghahramani & Jordan (1994); Bovy, Hogg & Roweis (2011), eq. 16 to 20.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import covariance
+from .mixture import Mixture
+from .observed import Observations
+
+
+class Conditional(NamedTuple):
+    """The law of u given the observed values of each row n, for each component.
+
+    Attributes:
+        log_normal: (K, n), log N(y_n | k).
+        residual: (D, K, n), f.
+        gain: (D, D, K or 1, n), G with its rows first, or its diagonal (D, K, n).
+    """
+
+    log_normal: jax.Array
+    residual: jax.Array
+    gain: jax.Array
+
+
+def is_diagonal(covariance_type: str, noise: jax.Array | None) -> bool:
+    """Return whether the covariances of the components and the noise of the rows are both diagonal."""
+    return not covariance.is_dense(covariance_type) and (noise is None or noise.ndim == 2)
+
+
+def conditional(
+    means: jax.Array,
+    factors: covariance.Factors,
+    rows: Observations,
+    covariance_type: str,
+    *,
+    with_gain: bool = True,
+    moved: jax.Array | None = None,
+) -> Conditional:
+    """Return log-densities and the conditional law of the whitened rows, given their observed values.
+
+    Args:
+        means: (K, D).
+        factors: the factors of the covariances.
+        rows: n rows without weights.
+        covariance_type: the covariance type of the mixture.
+        with_gain: whether the gain is needed; otherwise it has no columns.
+        moved: (D, K, n), numbers that are subtracted from the rows before anything is computed, or None.
+    """
+    mask = rows.mask().T.astype(means.dtype)  # (D, n)
+    deviation = rows.x.T[:, None] - means.T[:, :, None]
+    residual = jnp.where(mask[:, None] > 0, deviation if moved is None else deviation - moved, 0)  # (D, K, n)
+    if is_diagonal(covariance_type, rows.noise):
+        sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
+        root, gain = diagonal_factors(sd, mask, rows.noise)
+        residual, half_log_det = residual / root, jnp.log(root).sum(0)
+    else:
+        matrix, right = masked_matrices(factors.lower, mask, rows.noise, covariance_type, means.shape[1])
+        half_log_det, residual, gain = eliminate(matrix, residual, right if with_gain else right[:, :0])
+    constant = mask.sum(0) * (math.log(2 * math.pi) / 2)
+    return Conditional(-0.5 * (residual**2).sum(0) - half_log_det - constant[None], residual, gain)
+
+
+def diagonal_factors(sd: jax.Array, mask: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return the diagonals of M and G, (D, K, n), for standard deviations (D, K, 1), masks (D, n) and noise."""
+    variance = sd**2 if noise is None else sd**2 + noise.T[:, None]
+    root = jnp.sqrt(jnp.where(mask[:, None] > 0, variance, 1))
+    return root, mask[:, None] * sd / root
+
+
+def masked_matrices(
+    lower: jax.Array, mask: jax.Array, noise: jax.Array | None, covariance_type: str, num_features: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return T and Q, (D, D, K or 1, n), for factors of covariances, masks (D, n) and the noise of the rows."""
+    lower = _dense(lower, covariance_type, num_features)
+    sigma = covariance.einsum("kia,kja->ijk", lower, lower)[..., None]
+    if noise is not None and noise.ndim == 2:
+        noise = noise[:, :, None] * jnp.eye(num_features, dtype=noise.dtype)
+    total = sigma if noise is None else sigma + jnp.moveaxis(noise, 0, -1)[:, :, None]
+    both = (mask[:, None] * mask[None])[:, :, None]
+    missing = (1 - mask)[:, None, None] * jnp.eye(num_features, dtype=mask.dtype)[:, :, None, None]
+    return jnp.where(both > 0, total, 0) + missing, mask[:, None, None] * jnp.moveaxis(lower, 0, -1)[..., None]
+
+
+def eliminate(matrix: jax.Array, *right: jax.Array) -> tuple[jax.Array, ...]:
+    """Return sum_i log M_ii, (...), and M^-1 B for each right side B (D, ..., K or 1, n), where T = M M' is (D, D, ..., n).
+
+    The rows of the data are the last axis of all arrays, so that the operations of one Cholesky step work on all of them.
+    """
+    half_log_det, solved = jnp.zeros(matrix.shape[2:], matrix.dtype), [[] for _ in right]
+    for _ in range(len(matrix)):
+        root = jnp.sqrt(jnp.where(matrix[0, 0] > 0, matrix[0, 0], jnp.nan))
+        half_log_det += jnp.log(root)
+        column = matrix[1:, 0] / root
+        rest = []
+        for side, done in zip(right, solved, strict=True):
+            done.append(side[0] / root)
+            between = column if side.ndim == column.ndim else column[:, None]
+            rest.append(side[1:] - between * done[-1][None])
+        right, matrix = tuple(rest), matrix[1:, 1:] - column[:, None] * column[None]
+    return half_log_det, *(jnp.stack(done) for done in solved)
+
+
+def conditional_means(given: Conditional) -> jax.Array:
+    """Return E[u | y_n, k], (K, D, n)."""
+    if given.gain.ndim == 3:
+        return jnp.moveaxis(given.gain * given.residual, 0, 1)
+    return jnp.moveaxis((given.gain * given.residual[:, None]).sum(0), 0, 1)
+
+
+def explained(given: Conditional, weights: jax.Array, covariance_type: str) -> jax.Array:
+    """Return sum_n w_kn G_n' G_n for weights (K, n) as a scatter of the covariance type."""
+    if given.gain.ndim == 3:
+        return covariance.einsum("kn,akn->ka", weights, given.gain**2)
+    if not covariance.is_dense(covariance_type):
+        return covariance.einsum("kn,akn->ka", weights, (given.gain**2).sum(0))
+    k, (d, _, _, n) = len(weights), given.gain.shape
+    gain = jnp.broadcast_to(given.gain, (d, d, k, n))
+    return covariance.einsum("iakn,ibkn->kab", gain * weights, gain)
+
+
+def centered(rows: Observations, center: jax.Array) -> Observations:
+    """Return rows with a centre (D,) subtracted from the observed values."""
+    return dataclasses.replace(rows, x=jnp.where(rows.mask(), rows.x - center[None], 0))
+
+
+def whitened_to_data(mixture: Mixture, factors: covariance.Factors, u: jax.Array) -> jax.Array:
+    """Return mu_k + L_k u_k for whitened points u (K, D, n)."""
+    return mixture.means[:, :, None] + covariance.whiten_each(factors.lower, u, mixture.covariance_type)
+
+
+def conditional_covariances(mixture: Mixture, factors: covariance.Factors, given: Conditional) -> jax.Array:
+    """Return Cov[x | y_n, k] = L (I - G'G) L', (n, K, D, D)."""
+    k, d = mixture.means.shape
+    gain = given.gain
+    if gain.ndim == 3:
+        gain = gain[:, None] * jnp.eye(d, dtype=gain.dtype)[:, :, None, None]
+    left = jnp.eye(d, dtype=gain.dtype)[:, :, None, None] - covariance.einsum("iakn,ibkn->abkn", gain, gain)
+    left = jnp.broadcast_to(left, (d, d, k, left.shape[-1]))
+    lower = jnp.broadcast_to(_dense(factors.lower, mixture.covariance_type, d), (k, d, d))
+    return covariance.einsum("kia,abkn,kjb->nkij", lower, left, lower)
+
+
+def _dense(lower: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
+    """Return factors of covariances as matrices (K or 1, D, D)."""
+    if covariance.is_dense(covariance_type):
+        return lower
+    return jnp.broadcast_to(lower, (len(lower), num_features))[:, :, None] * jnp.eye(num_features, dtype=lower.dtype)

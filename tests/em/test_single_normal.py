@@ -1,0 +1,26 @@
+"""Tests of the fit of one normal distribution from which a fit of incomplete rows takes V and its origin."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from incomplete_rows import APPLE
+
+import jaxgmm
+from jaxgmm.em.single_normal import incomplete_data
+
+
+@pytest.mark.usefixtures("x64")
+def test_covariance_of_one_component():
+    """V is close to the maximum likelihood covariance, and the origin is the mean of the observed values."""
+    data, _, single = incomplete_data(jaxgmm.observations(APPLE), None, "full", 2)
+    np.testing.assert_allclose(data.center, np.nanmean(APPLE, 0))
+    np.testing.assert_allclose(data.data_covariance[0], [[89.5, -90.7], [-90.7, 114.7]], atol=1.5)
+    assert data.total == 18
+    np.testing.assert_allclose(single.means[0], [14.72, 49.33], atol=0.2)
+
+
+@pytest.mark.usefixtures("x64")
+def test_negative_weight():
+    """A negative weight makes the total NaN, so that the status of a traced fit becomes NONFINITE."""
+    data = incomplete_data(jaxgmm.observations(APPLE), jnp.where(jnp.arange(18) == 2, -1.0, 1.0), "full", 2)[0]
+    assert jnp.isnan(data.total)
