@@ -225,12 +225,14 @@ def _coupled_covariances(
         steps = FEW_STEPS if pseudo_count else MANY_STEPS
         return estimate(scatter + extra * overall, counts, covariance_type, num_steps=steps)
 
+    def ridged(covariances: jax.Array) -> jax.Array:
+        return covariance.relative_ridge(covariances, ridge_fraction(len(size), count.dtype), covariance_type)
+
     covariances = make(pseudo_count * _nonzero_total(count))
-    if not pseudo_count:
-        singular = (is_singular(covariances, size, covariance_type) & (count > 0)).any()
-        covariances = jax.lax.cond(singular, lambda: make(PSEUDO_COUNT), lambda: covariances)
-    ridged = covariance.relative_ridge(covariances, ridge_fraction(len(size), count.dtype), covariance_type)
-    return ridged if pseudo_count else jnp.where(singular, ridged, covariances)
+    if pseudo_count:
+        return ridged(covariances)
+    singular = (is_singular(covariances, size, covariance_type) & (count > 0)).any()
+    return jax.lax.cond(singular, lambda: ridged(make(PSEUDO_COUNT)), lambda: covariances)
 
 
 def _nonzero_total(count: jax.Array) -> jax.Array:
