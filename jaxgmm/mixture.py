@@ -206,7 +206,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
         return Mixture(weights, means, covariances, covariance_type)
     check_weights(np.asarray(weights))
     check_covariances(np.asarray(covariances, float), covariance_type)
-    _check_shared(np.asarray(covariances, float), covariance_type)
+    if (np.asarray(weights) > 0).all():  # absent components share nothing
+        _check_shared(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
 
 
