@@ -31,6 +31,7 @@ from ..incomplete import draw_conditional
 from ..mixture import Mixture
 from ..observed import Observations
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
+from ..processes import over_parts
 from ..rounding import positive_factors, scatter_about_mean
 from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced
@@ -73,10 +74,14 @@ def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample 
     values = weight_array(weight)
     if values is None or is_traced(values):
         return
-    values = np.asarray(values)
-    if (values != np.floor(values)).any():
+
+    def largest_fraction(values: np.ndarray) -> np.ndarray:
+        return np.max(values, initial=-1, where=values != np.floor(values))
+
+    largest = over_parts(largest_fraction, values, combine=np.maximum)
+    if largest >= 0:
         raise ValueError(
-            f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
+            f"sample_weight has {largest:.4g}; integers were expected, because {method} draws w "
             f"labels for a row of weight w: round the weights, or {remedy}."
         )
 
