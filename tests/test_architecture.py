@@ -20,8 +20,8 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "command_interrupt linalg chunking memory status files progress copies processes host row_shards explicit_axes calls "
-    "compilation_cache real_numbers spread",
+    "command_interrupt linalg chunking memory status files progress copies processes host row_shards chain_shards "
+    "explicit_axes calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation cells tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
     "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
