@@ -20,8 +20,8 @@ TYPES = {*jaxgmm.covariance_types.TYPES, *jaxgmm.covariance_types.CODES}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "command_interrupt linalg chunking memory status files progress copies processes host row_shards explicit_axes calls "
-    "compilation_cache real_numbers spread",
+    "command_interrupt linalg chunking memory status files progress copies processes host row_shards chain_shards "
+    "explicit_axes calls compilation_cache real_numbers spread",
     "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
     "validation cells tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
@@ -61,7 +61,7 @@ LAYERS = [
     "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
-    "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
+    "cli.incomplete cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]
 # packages whose __init__.py is itself a module of the library: users import its name
