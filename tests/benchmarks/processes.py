@@ -3,8 +3,8 @@
     python tests/benchmarks/processes.py [--rows 1000000] [--processes 1 2 4]
 
 Each run has the same number of rows x 8 (float32), K=16, full. With P processes, each holds 1/P of the rows and runs on its own
-part of the cores; with more processes than cores, some share a core. The time of a step comes from the difference between fits of
-22 and 2 steps; the shortest of three counts. One process has no global arrays.
+part of the cores; with more processes than cores, some share a core. The time of a step comes from the difference between fits
+of 22 and 2 steps; the shortest of three counts. One process has no global arrays.
 """
 
 from __future__ import annotations
