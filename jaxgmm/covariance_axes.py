@@ -49,7 +49,7 @@ def common_axes(covariances: jax.Array, weights: jax.Array, start: jax.Array, eq
     def one_pass(_: int, axes: jax.Array) -> jax.Array:
         rotated = _rotate(axes, covariances)
         fractions = jnp.asarray(_FRACTIONS, axes.dtype)
-        turns = _rotation(fractions[:, None, None] * _direction(rotated, weights, equal_volume))
+        turns = rotation(fractions[:, None, None] * _direction(rotated, weights, equal_volume))
         values = _values(turns, rotated, weights, equal_volume)
         now = _values(jnp.eye(len(axes), dtype=axes.dtype)[None], rotated, weights, equal_volume)[0]
         best = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
@@ -69,7 +69,7 @@ def _common_axes_jvp(equal_volume: bool, num_passes: int, primals: tuple, tangen
     rows, columns = np.triu_indices(len(axes), 1)
 
     def residual(turn: jax.Array, covariances: jax.Array, weights: jax.Array) -> jax.Array:
-        rotated = _rotate(linalg.multiply(axes, jnp.eye(len(axes), dtype=axes.dtype) + _skew(turn, len(axes))), covariances)
+        rotated = _rotate(linalg.multiply(axes, jnp.eye(len(axes), dtype=axes.dtype) + skew(turn, len(axes))), covariances)
         return _gradient(rotated, weights, equal_volume)[rows, columns]
 
     origin = jnp.zeros(len(rows), axes.dtype)
@@ -79,7 +79,7 @@ def _common_axes_jvp(equal_volume: bool, num_passes: int, primals: tuple, tangen
     inverse = linalg.solve(jacobian + _FLAT * jnp.eye(len(rows), dtype=axes.dtype), jnp.eye(len(rows), dtype=axes.dtype))
     _, change = jax.jvp(partial(residual, origin), (covariances, weights), tangents[:2])
     turn = -covariance.einsum("ij,j->i", jax.lax.stop_gradient(inverse), change)
-    return axes, linalg.multiply(axes, _skew(turn, len(axes)))
+    return axes, linalg.multiply(axes, skew(turn, len(axes)))
 
 
 def axes_of(covariances: jax.Array, weights: jax.Array) -> jax.Array:
@@ -104,7 +104,7 @@ def _rotate(axes: jax.Array, covariances: jax.Array) -> jax.Array:
     return covariance.einsum("ia,kij,jb->kab", axes, covariances, axes)
 
 
-def _skew(entries: jax.Array, size: int) -> jax.Array:
+def skew(entries: jax.Array, size: int) -> jax.Array:
     """Return the skew-symmetric matrix (D, D) with given entries above the diagonal."""
     rows, columns = np.triu_indices(size, 1)
     basis = np.zeros((len(rows), size, size), entries.dtype)
@@ -113,7 +113,7 @@ def _skew(entries: jax.Array, size: int) -> jax.Array:
     return covariance.einsum("p,pij->ij", entries, basis)
 
 
-def _rotation(skew: jax.Array) -> jax.Array:
+def rotation(skew: jax.Array) -> jax.Array:
     """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D)."""
     identity = linalg.identity(skew)
     return linalg.solve(identity - skew / 2, identity + skew / 2)
