@@ -49,7 +49,7 @@ def common_axes(covariances: jax.Array, weights: jax.Array, start: jax.Array, eq
     def one_pass(_: int, axes: jax.Array) -> jax.Array:
         rotated = _rotate(axes, covariances)
         fractions = jnp.asarray(_FRACTIONS, axes.dtype)
-        turns = rotation(fractions[:, None, None] * _direction(rotated, weights, equal_volume))
+        turns = _rotation(fractions[:, None, None] * _direction(rotated, weights, equal_volume))
         values = _values(turns, rotated, weights, equal_volume)
         now = _values(jnp.eye(len(axes), dtype=axes.dtype)[None], rotated, weights, equal_volume)[0]
         best = jnp.argmin(jnp.where(jnp.isnan(values), jnp.inf, values))
@@ -113,7 +113,7 @@ def skew(entries: jax.Array, size: int) -> jax.Array:
     return covariance.einsum("p,pij->ij", entries, basis)
 
 
-def rotation(skew: jax.Array) -> jax.Array:
+def _rotation(skew: jax.Array) -> jax.Array:
     """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D)."""
     identity = linalg.identity(skew)
     return linalg.solve(identity - skew / 2, identity + skew / 2)

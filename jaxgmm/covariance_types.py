@@ -75,7 +75,7 @@ def check_classic_type(covariance_type: str, what: str) -> None:
     if not is_classic(covariance_type):
         raise ValueError(
             f"covariance_type is {covariance_type!r}, which {what} does not support; use one of "
-            f"{', '.join(map(repr, CLASSIC))}, or EM (fit, fit_many, select, bootstrap)."
+            f"{', '.join(map(repr, CLASSIC))}, or a function that does (fit, fit_many, select, bootstrap, standard_errors)."
         )
 
 

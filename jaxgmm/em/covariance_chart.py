@@ -1,12 +1,13 @@
 """Free coordinates of coupled covariances near given covariances, for derivatives with respect to all free parameters.
 
-At the origin, the covariances are Sigma_k = U_k diag(q_k) U_k'. Elsewhere, they are
+At the origin, the covariances are Sigma_k = U_k diag(q_k) U_k'. Near it, they are
 
-    U_k C(X_k) diag(q_kj exp(v_k + s_kj)) C(X_k)' U_k',     sum_j s_kj = 0
+    U_k R_k diag(q_kj exp(v_k + s_kj)) R_k' U_k',     sum_j s_kj = 0,     R_k = I + X_k + X_k^2 / 2
 
-where C(X) is the Cayley transform of a skew-symmetric matrix X. The coordinates are the volumes v_k, D - 1 numbers that
-determine the shapes s_k, and the entries of X_k above the diagonal. If all components share a volume, a shape or an
-orientation, they share its coordinates. For covariances that are stored as variances, there is no X.
+where X_k is a skew-symmetric matrix. R_k is a rotation up to fourth order in X_k, so first and second derivatives at the origin
+are exact. The coordinates are the volumes v_k, D - 1 numbers that determine the shapes s_k, and the entries of X_k above the
+diagonal. If all components share a volume, a shape or an orientation, they share its coordinates. For covariances that are
+stored as variances, there is no X_k.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance, linalg
-from ..covariance_axes import axes_of, rotation, skew, variances_along
+from ..covariance_axes import axes_of, skew, variances_along
 from ..covariance_types import is_dense, num_copies
 
 
@@ -63,7 +64,8 @@ class Chart(NamedTuple):
         values = self.variances * jnp.exp(logs)
         if not self.is_dense:
             return values
-        turned = linalg.multiply(self.axes, jax.vmap(lambda entries: rotation(skew(entries, d)))(turn))
+        small = jax.vmap(lambda entries: skew(entries, d))(turn)
+        turned = linalg.multiply(self.axes, jnp.eye(d, dtype=values.dtype) + small + linalg.multiply(small, small) / 2)
         return covariance.symmetric(linalg.multiply(turned * values[:, None], jnp.swapaxes(turned, 1, 2)))
 
 

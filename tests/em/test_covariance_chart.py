@@ -23,8 +23,8 @@ def test_coordinates(code, x64):
     owners = chart.components()
     assert len(owners) == covariance_types.num_free(code, k, d)
     np.testing.assert_allclose(chart.covariances(jnp.zeros(len(owners))), covariances, rtol=1e-10, atol=1e-12)
-    point = 0.3 * rng.normal(size=len(owners))
+    point = 1e-3 * rng.normal(size=len(owners))
     elsewhere = np.asarray(chart.covariances(jnp.asarray(point)))
-    assert departure(elsewhere, code) < 1e-8
-    moved = point + np.where(owners == 1, 0.1, 0.0)  # coordinates of the second component change only its covariance
+    assert departure(elsewhere, code) < 1e-10
+    moved = point + np.where(owners == 1, 1e-3, 0.0)  # coordinates of the second component change only its covariance
     np.testing.assert_allclose(np.asarray(chart.covariances(jnp.asarray(moved)))[[0, 2]], elsewhere[[0, 2]])
