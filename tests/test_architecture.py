@@ -30,8 +30,8 @@ LAYERS = [
     "criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.loop em.single_normal "
     "em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments em.k_means "
-    "em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
-    "em.batch.restarts",
+    "em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
+    "em.batch.fit_many em.batch.restarts",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
