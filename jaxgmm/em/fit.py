@@ -21,20 +21,9 @@ from ..row_sums import Weight, weight_array
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
-from .loop import (
-    CenteredProblem,
-    EMProblem,
-    Evaluation,
-    Options,
-    centered_m_step,
-    evaluate,
-    finalize,
-    init,
-    is_running,
-    prepare,
-    step,
-)
+from .loop import Evaluation, Options, centered_m_step, evaluate, finalize, init, is_running, step
 from .m_step import check_regularisation
+from .problem import CenteredProblem, EMProblem, prepare
 from .result import Fit, Status
 from .single_normal import incomplete_data
 

@@ -19,7 +19,7 @@ from ..rounding import ridge_fraction
 from ..row_shards import row_axes
 from ..row_sums import weight_array
 from ..validation import small_weights_message, warn_at_caller
-from .loop import EMProblem
+from .problem import EMProblem
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows

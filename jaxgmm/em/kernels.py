@@ -67,6 +67,27 @@ def component_sums(
     return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows, tol)
 
 
+def additive_sums(
+    is_far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk_size: int | None
+) -> WhitenedSums:
+    """Return the sums over rows from which `finish_sums` computes what `component_sums` returns; sums of batches can be added.
+
+    `is_far` () chooses the kernel as in `component_sums`. The whitened kernel returns the fields of `Moments`. The quadratic
+    kernel returns sums of the same shapes, but in data units and about the centre.
+    """
+    chunk = _chunk(mixture, chunk_size)
+    whitened, quadratic = partial(_whitened_sums, chunk), partial(_quadratic_sums, chunk, False)
+    return jax.lax.cond(is_far, whitened, quadratic, mixture, factors, rows)
+
+
+def finish_sums(
+    is_far: jax.Array, mixture: Mixture, factors: covariance.Factors, sums: WhitenedSums
+) -> tuple[ComponentSums, jax.Array]:
+    """Return the component sums and the log-likelihood of rows, given their `additive_sums` with the same `is_far`."""
+    *moments, log_likelihood = sums
+    return jax.lax.cond(is_far, unwhiten, _about_means, mixture, factors, *moments), log_likelihood
+
+
 def unwhiten(
     mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
 ) -> ComponentSums:
@@ -87,7 +108,7 @@ def _component_sums(
     chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows, tol: jax.Array
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums, computed by the quadratic kernel if it is accurate enough, else by the whitened kernel."""
-    return _make_either_kernel(chunk)(_is_far(mixture, factors, tol), mixture, factors, rows)
+    return _make_either_kernel(chunk)(needs_whitening(mixture, factors, tol), mixture, factors, rows)
 
 
 @_component_sums.defjvp
@@ -123,7 +144,7 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     return either
 
 
-def _is_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
+def needs_whitening(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
     """Return whether the data lie so far from the centre that the quadratic kernel is not accurate enough for `tol`."""
     return _largest_square(mixture, factors) >= _limit(tol, mixture.means.dtype)
 
@@ -185,6 +206,12 @@ def _quadratic_component_sums(
     chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` says whether it runs under vmap."""
+    *moments, log_likelihood = _quadratic_sums(chunk, is_batched, mixture, factors, rows)
+    return _about_means(mixture, factors, *moments), log_likelihood
+
+
+def _quadratic_sums(chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
+    """Return moments about the centre in data units, and the log-likelihood, computed by the quadratic kernel."""
     covariance_type, is_weighted = mixture.covariance_type, has_weights(rows.weight)
     coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
@@ -198,9 +225,16 @@ def _quadratic_component_sums(
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
     second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
-    precision = covariance.precision(factors.whitener, covariance_type)
-    scatter = scatter_about_mean(count, first, second, covariance_type, precision, check_pivots=True)
-    return ComponentSums(count, first / nonzero(count)[:, None], scatter), log_likelihood
+    return count, first, second, log_likelihood
+
+
+def _about_means(
+    mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
+) -> ComponentSums:
+    """Return the component sums, given moments about the centre in data units."""
+    precision = covariance.precision(factors.whitener, mixture.covariance_type)
+    scatter = scatter_about_mean(count, first, second, mixture.covariance_type, precision, check_pivots=True)
+    return ComponentSums(count, first / nonzero(count)[:, None], scatter)
 
 
 def _centred(x: jax.Array, w: jax.Array, center: jax.Array, is_weighted: bool) -> jax.Array:

@@ -70,7 +70,7 @@ def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
         (1e4, jax.jit(lambda chunk, _, *rest: kernels.whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
     ):
         mixture, factors, rows = arguments(covariance_type, offset=offset)
-        assert bool(kernels._is_far(mixture, factors, TOL)) == (offset > 0)
+        assert bool(kernels.needs_whitening(mixture, factors, TOL)) == (offset > 0)
         found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=4)(mixture, factors, rows, TOL, CHUNK)
         expected, total = kernel(CHUNK, False, mixture, factors, rows)
         for name in NAMES:
@@ -82,7 +82,7 @@ def test_the_tolerance_decides_how_far_the_data_may_lie(x64):
     """A larger tolerance, or a tolerance of 0, allows the quadratic kernel farther from the centre, up to a fixed distance."""
     for offset, by_tol in ((0.0, [False] * 4), (100.0, [True, False, False, False]), (1e4, [True] * 4)):
         mixture, factors, _ = arguments("full", offset=offset)
-        assert [bool(kernels._is_far(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
+        assert [bool(kernels.needs_whitening(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
         errors = [float(kernels.quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
         assert [error == 0 for error in errors] == by_tol
         assert max(errors) < 0.5e-9

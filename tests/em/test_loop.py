@@ -9,6 +9,7 @@ import pytest
 
 from jaxgmm import ComponentStatus, Status
 from jaxgmm.em import loop
+from jaxgmm.em import problem as problems
 
 import oracle
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
@@ -20,7 +21,7 @@ step = jax.jit(loop.step, static_argnums=2)
 def prepared(covariance_type, *, d=3, weight=None, prior=None, reg_covar=None, tol=1e-8):
     """Return a start, data and the centred problem that they make."""
     start, x = random_mixture(0, covariance_type, d=d), jnp.asarray(random_data(0, d=d))
-    return start, x, loop.prepare(start, loop.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
+    return start, x, problems.prepare(start, problems.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
@@ -103,7 +104,7 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
 
     @jax.jit
     def status_after(objective, proposal, reg_covar, tol):
-        problem = loop.prepare(mixture, loop.EMProblem(x, None, None, reg_covar), tol)
+        problem = problems.prepare(mixture, problems.EMProblem(x, None, None, reg_covar), tol)
         state = loop.init(problem, OPTIONS)
         state = state._replace(step=jnp.array(3), objective=jnp.array(-100.0), mixture=mixture)
         value = loop.evaluate(proposal, problem, None)._replace(objective=objective)
