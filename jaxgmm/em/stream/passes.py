@@ -1,0 +1,191 @@
+"""The compiled programs of a fit over batches, and one pass over the batches.
+
+The programs are `begin`, `advance` and `finish`, which run once for each fit or pass, and `add_rows` and `add_data_sums`, which run
+once for each batch. All batches have one shape, so that each program is compiled once. In float32, sums over batches are
+compensated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ... import covariance
+from ...host import on_host
+from ...mixture import Mixture
+from ...row_sums import Weight, add_compensated, error_of
+from ..kernels import Rows, WhitenedSums, additive_sums, finish_sums, needs_whitening
+from ..loop import EMState, Options, Proposal, accept, finalize, init, propose, with_objective
+from ..problem import CenteredProblem, DataSums, EMProblem, from_sums, sums_about
+from ..result import Fit
+from .batches import Batch, Source
+
+Sums = tuple[Any, Any]  # a sum over batches and its rounding error, which is None in float64
+
+
+class Trial(NamedTuple):
+    """The proposal that a pass evaluates, and whether the pass uses the whitened kernel."""
+
+    proposal: Proposal
+    is_far: jax.Array
+
+
+class Origin(NamedTuple):
+    """The first row of positive weight, and the mean of the first batch, which is the centre of the coordinates, both (D,)."""
+
+    first: jax.Array | np.ndarray
+    center: jax.Array | np.ndarray
+
+
+@dataclass
+class Pass:
+    """What a pass over the batches has found so far.
+
+    Attributes:
+        sums: the sums of the E-step.
+        data_sums: the sums that prepare the problem; only the first pass computes them, later passes have None.
+        next_batch: the index of the next batch.
+        num_rows: the number of rows so far.
+        num_positive: the number of rows of positive weight so far.
+        marks: the fingerprints of the batches so far.
+    """
+
+    sums: Sums | None = None
+    data_sums: Sums | None = None
+    next_batch: int = 0
+    num_rows: int = 0
+    num_positive: int = 0
+    marks: list[int] = dataclasses.field(default_factory=list)
+
+
+def origin_of(batch: Batch) -> Origin:
+    """Return the origin of the coordinates, given the first batch with rows of positive weight."""
+    x = np.asarray(on_host(batch.x) if isinstance(batch.x, jax.Array) else batch.x)[: batch.num_rows]
+    if isinstance(batch.weight, jax.Array | np.ndarray):
+        weight = np.asarray(batch.weight)[: batch.num_rows]
+        x, weight = x[weight > 0], weight[weight > 0]
+    else:
+        weight = None
+    center = x[0] + np.average(x - x[0], 0, weight).astype(x.dtype)
+    return Origin(x[0], np.where(np.isfinite(center), center, 0).astype(x.dtype))
+
+
+def zero_sums(mixture: Mixture) -> WhitenedSums:
+    """Return the sums of an E-step over no rows."""
+    k, d = mixture.means.shape
+    dense = covariance.is_dense(mixture.covariance_type)
+    shapes = ((k,), (k, d), (k, d, d) if dense else (k, d), ())
+    count, first, second, log_likelihood = (np.zeros(shape, mixture.means.dtype) for shape in shapes)
+    return count, first, second, log_likelihood
+
+
+def zero_data_sums(mixture: Mixture) -> DataSums:
+    """Return the sums that prepare a problem, over no rows."""
+    *_, second, total = zero_sums(mixture)
+    return DataSums(total, np.zeros(mixture.num_features, total.dtype), second[0])
+
+
+def with_error(zero: Any) -> Sums:
+    """Return a sum over batches before the first batch."""
+    return zero, error_of(zero, jax.tree.leaves(zero)[0].dtype)
+
+
+@jax.jit
+def add_rows(sums: Sums, trial: Trial, x: jax.Array, weight: Weight, center: jax.Array) -> Sums:
+    """Add the rows of one batch to the sums of an E-step."""
+    mixture = trial.proposal.mixture
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return add_compensated(*sums, additive_sums(trial.is_far, mixture, factors, Rows(x, weight, center), None))
+
+
+@partial(jax.jit, static_argnums=4)
+def add_data_sums(sums: Sums, first: jax.Array, x: jax.Array, weight: Weight, covariance_type: str) -> Sums:
+    """Add the rows of one batch to the sums that prepare the problem."""
+    return add_compensated(*sums, sums_about(first, x, weight, covariance_type))
+
+
+@partial(jax.jit, static_argnums=5)
+def begin(
+    start: Mixture, problem: EMProblem, tol: jax.Array, origin: Origin, data_sums: DataSums, options: Options
+) -> tuple[CenteredProblem, EMState]:
+    """Return the problem and the state before the start is evaluated, given the sums of all rows."""
+    centered = from_sums(start, problem, tol, origin.first, data_sums, jnp.asarray(origin.center))
+    return centered, init(centered, options)
+
+
+@jax.jit
+def first_trial(start: Mixture, origin: Origin, tol: jax.Array) -> Trial:
+    """Return the start as the mixture that the first pass evaluates."""
+    centered = dataclasses.replace(start, means=start.means - origin.center[None])
+    return _trial(Proposal(centered, None, jnp.array(False)), tol)
+
+
+@jax.jit
+def advance(
+    problem: CenteredProblem, state: EMState, trial: Trial, sums: WhitenedSums, tol: jax.Array
+) -> tuple[EMState, Trial]:
+    """Return the state after a pass has evaluated a mixture, and the mixture that the next pass evaluates."""
+    mixture = trial.proposal.mixture
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    value = with_objective(mixture, problem, factors, *finish_sums(trial.is_far, mixture, factors, sums))
+    memory = state.memory if trial.proposal.memory is None else trial.proposal.memory
+    state = accept(problem, state, trial.proposal._replace(memory=memory), value)
+    return state, _trial(propose(problem, state), tol)
+
+
+@jax.jit
+def next_trial(problem: CenteredProblem, state: EMState, tol: jax.Array) -> Trial:
+    """Return the mixture that the next pass evaluates, after a state was read from a checkpoint."""
+    return _trial(propose(problem, state), tol)
+
+
+@jax.jit
+def finish(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
+    """Return the result of a fit."""
+    return finalize(problem, state, start)
+
+
+def _trial(proposal: Proposal, tol: jax.Array) -> Trial:
+    """Return a proposal with the choice of the kernel for it."""
+    mixture = proposal.mixture
+    factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
+    return Trial(proposal, needs_whitening(mixture, factors, tol))
+
+
+def run_pass(
+    source: Source, done: Pass, before: Callable[[Batch], tuple[Trial, Origin]], after: Callable[[Batch], None]
+) -> None:
+    """Read all batches once and add them to the sums of a pass. Batches that an interrupted run has added are skipped.
+
+    Args:
+        source: the batches.
+        done: the pass, which is changed in place.
+        before: a function that is called before a batch with rows of positive weight is added; it returns the mixture to
+            evaluate and the origin of the coordinates.
+        after: a function that is called after each batch.
+    """
+    for batch in source.read():
+        if batch.index < done.next_batch:
+            after(batch)
+            continue
+        if batch.num_positive:
+            trial, origin = before(batch)
+            mixture = trial.proposal.mixture
+            done.sums = add_rows(done.sums or with_error(zero_sums(mixture)), trial, batch.x, batch.weight, origin.center)
+            if done.data_sums is not None:
+                rows = (origin.first, batch.x, batch.weight)
+                done.data_sums = add_data_sums(done.data_sums, *rows, mixture.covariance_type)
+            # only one batch is computed at a time, so that no more than two batches are in memory
+            jax.block_until_ready((done.sums, done.data_sums))
+        done.next_batch += 1
+        done.num_rows += batch.num_rows
+        done.num_positive += batch.num_positive
+        done.marks.append(batch.fingerprint)
+        after(batch)
