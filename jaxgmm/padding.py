@@ -70,9 +70,7 @@ def can_pad(*arrays: object) -> bool:
     return True
 
 
-def pad_rows(
-    array: jax.Array | np.ndarray, axis: int = 0, *, with_zeros: bool = False, length: int | None = None
-) -> Any:
+def pad_rows(array: jax.Array | np.ndarray, axis: int = 0, *, with_zeros: bool = False, length: int | None = None) -> Any:
     """Return a concrete array that is padded along the axis of rows, on the device of the array.
 
     It is padded to `length` rows. If this is None, it is padded to the next of a few lengths (`chunking.padded_length`).

@@ -22,15 +22,15 @@ TYPES = {"full", "tied", "diag", "spherical"}
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress host row_shards explicit_axes calls compilation_cache "
     "real_numbers spread",
-    "covariance covariance_distributions datasets validation cells tables data_frames",
+    "covariance covariance_distributions datasets validation cells checkpoint tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
     "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
     "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
     "criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
-    "em.single_normal em.fit_warnings em.fit em.standard_errors em.assignments em.k_means em.incomplete_start em.initialization "
-    "em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts "
-    "em.stream.batches em.stream.passes em.stream.checkpoint em.stream.fit_batches em.stream.initialize_batches",
+    "em.single_normal em.fit_warnings em.fit em.standard_errors em.assignments em.k_means em.incomplete_start "
+    "em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts "
+    "em.stream.batches em.stream.passes em.stream.run em.stream.fit_batches em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
@@ -46,7 +46,7 @@ LAYERS = [
     "posterior.evidence_coordinates posterior.evidence_labellings posterior.evidence_proposal posterior.evidence_rounds "
     "posterior.bridge_sampling posterior.evidence_result posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
-    "studies.method_names studies.checkpoint studies.serialization studies.columns studies.parameters studies.intervals "
+    "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals "
     "studies.methods studies.prior_table model_evidence selection_result selection likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "

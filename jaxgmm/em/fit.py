@@ -162,6 +162,11 @@ def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool)
         return
     values = weight_array(weight)
     rows = len(x) if values is None else int((np.asarray(values) > 0).sum())
+    check_num_rows(rows, mixture, is_regularised)
+
+
+def check_num_rows(rows: int, mixture: Mixture, is_regularised: bool) -> None:
+    """Raise ValueError if there are too few rows of positive weight for the components of a concrete start."""
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

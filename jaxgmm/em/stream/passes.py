@@ -1,14 +1,13 @@
 """The compiled programs of a fit over batches, and one pass over the batches.
 
-The programs are `begin`, `advance` and `finish`, which run once for each fit or pass, and `add_rows` and `add_data_sums`, which run
-once for each batch. All batches have one shape, so that each program is compiled once. In float32, sums over batches are
+The programs are `begin`, `advance` and `finish`, which run once for each fit or pass, and `add_rows` and `add_data_sums`,
+which run once for each batch. All batches have one shape, so that each program is compiled once. In float32, sums over batches are
 compensated.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from ..kernels import Rows, WhitenedSums, additive_sums, finish_sums, needs_whit
 from ..loop import EMState, Options, Proposal, accept, finalize, init, propose, with_objective
 from ..problem import CenteredProblem, DataSums, EMProblem, from_sums, sums_about
 from ..result import Fit
-from .batches import Batch, Source
+from .batches import Batch
 
 Sums = tuple[Any, Any]  # a sum over batches and its rounding error, which is None in float64
 
@@ -141,12 +140,6 @@ def advance(
 
 
 @jax.jit
-def next_trial(problem: CenteredProblem, state: EMState, tol: jax.Array) -> Trial:
-    """Return the mixture that the next pass evaluates, after a state was read from a checkpoint."""
-    return _trial(propose(problem, state), tol)
-
-
-@jax.jit
 def finish(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     """Return the result of a fit."""
     return finalize(problem, state, start)
@@ -159,33 +152,15 @@ def _trial(proposal: Proposal, tol: jax.Array) -> Trial:
     return Trial(proposal, needs_whitening(mixture, factors, tol))
 
 
-def run_pass(
-    source: Source, done: Pass, before: Callable[[Batch], tuple[Trial, Origin]], after: Callable[[Batch], None]
-) -> None:
-    """Read all batches once and add them to the sums of a pass. Batches that an interrupted run has added are skipped.
-
-    Args:
-        source: the batches.
-        done: the pass, which is changed in place.
-        before: a function that is called before a batch with rows of positive weight is added; it returns the mixture to
-            evaluate and the origin of the coordinates.
-        after: a function that is called after each batch.
-    """
-    for batch in source.read():
-        if batch.index < done.next_batch:
-            after(batch)
-            continue
-        if batch.num_positive:
-            trial, origin = before(batch)
-            mixture = trial.proposal.mixture
-            done.sums = add_rows(done.sums or with_error(zero_sums(mixture)), trial, batch.x, batch.weight, origin.center)
-            if done.data_sums is not None:
-                rows = (origin.first, batch.x, batch.weight)
-                done.data_sums = add_data_sums(done.data_sums, *rows, mixture.covariance_type)
-            # only one batch is computed at a time, so that no more than two batches are in memory
-            jax.block_until_ready((done.sums, done.data_sums))
-        done.next_batch += 1
-        done.num_rows += batch.num_rows
-        done.num_positive += batch.num_positive
-        done.marks.append(batch.fingerprint)
-        after(batch)
+def add_batch(done: Pass, batch: Batch, trial: Trial, origin: Origin) -> None:
+    """Add a batch to the sums of a pass in place. This waits for the result, so that few batches are in memory at a time."""
+    if batch.num_positive:
+        done.sums = add_rows(done.sums, trial, batch.x, batch.weight, origin.center)
+        if done.data_sums is not None:
+            rows = (origin.first, batch.x, batch.weight)
+            done.data_sums = add_data_sums(done.data_sums, *rows, trial.proposal.mixture.covariance_type)
+        jax.block_until_ready((done.sums, done.data_sums))
+    done.next_batch += 1
+    done.num_rows += batch.num_rows
+    done.num_positive += batch.num_positive
+    done.marks.append(batch.fingerprint)
