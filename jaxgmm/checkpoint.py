@@ -130,7 +130,7 @@ def _open_archive(stream: BinaryIO) -> NpzFile:
 
 
 def check_target(path: str | os.PathLike[str] | None) -> None:
-    """Raise an error if no file can be written to `path`. Without this check, a computation would fail only at its first batch."""
+    """Raise an error if no file can be written to `path`. Without this check, a study would fail only at its first batch."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):

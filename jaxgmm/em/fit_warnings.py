@@ -63,8 +63,8 @@ def emit_warnings(
 ) -> None:
     """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    The checks that do not need the result run first, while JAX still computes the fit in the background. If the data were read in
-    batches, the problem does not contain them, and `constant` are the indices of the constant columns.
+    The checks that do not need the result run first, while JAX still computes the fit in the background. If the data were read
+    in batches, the problem does not contain them, and `constant` are the indices of the constant columns.
     """
     start = to_host(start)
     call = _Call(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from ...chunking import padded_length
+from ...chunking import SMALLEST_BATCH, padded_length
 from ...host import on_host
 from ...observed import Observations, as_observed_data
 from ...padding import as_count, pad_rows
@@ -82,7 +82,7 @@ class Layout:
         mark = _fingerprint(np.asarray(on_host(x)), host)
         if not positive:
             return Batch(index, None, None, n, 0, mark)
-        self.length = max(self.length, padded_length(n))
+        self.length = max(self.length, padded_length(max(n, SMALLEST_BATCH)))
         padded = pad_rows(x, length=self.length)
         if host is None:
             return Batch(index, padded, FirstRows(as_count(n)), n, n, mark)

@@ -39,15 +39,15 @@ def fit_batches(
     """Fit a mixture by EM to data that do not fit into memory. One pass over the batches is one EM step.
 
     Apart from rounding, the result is that of `fit` for all rows together: the sums over rows on which a step depends can be
-    added over batches. EM makes num_iter + 1 passes, because the mixture that is returned is evaluated too. Only two batches are
-    in memory at a time, because the next one is read while this one is used.
+    added over batches. EM makes num_iter + 1 passes, because the mixture that is returned is evaluated too. Two batches are in
+    memory at a time, because the next one is read while this one is used.
 
     Args:
         mixture: the start: a Mixture, as from `initialize_batches`, or a Fit.
-        batches: the data: a list of batches, an object that can be iterated again, such as that of `read_batches`, or a function
-            without arguments that returns an iterator. A generator is refused, because it can be read only once. A batch is an
-            array (n, D), a data frame, a table of Arrow, or a pair (x, sample_weight). n may differ between batches, and empty
-            batches are skipped. All batches must have one dtype.
+        batches: the data: a list of batches, an object that can be iterated again, such as that of `read_batches`, or a
+            function without arguments that returns an iterator. A generator is refused, because it can be read only once. A
+            batch is an array (n, D), a data frame, a table of Arrow, or a pair (x, sample_weight). n may differ between
+            batches, and empty batches are skipped. All batches must have one dtype.
         prior: as in `fit`.
         tol: as in `fit`.
         max_iter: the largest number of steps.

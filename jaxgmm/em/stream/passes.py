@@ -1,8 +1,8 @@
 """The compiled programs of a fit over batches, and one pass over the batches.
 
 The programs are `begin`, `advance` and `finish`, which run once for each fit or pass, and `add_rows` and `add_data_sums`,
-which run once for each batch. All batches have one shape, so that each program is compiled once. In float32, sums over batches are
-compensated.
+which run once for each batch. All batches have one shape, so that each program is compiled once. In float32, sums over batches
+are compensated.
 """
 
 from __future__ import annotations
