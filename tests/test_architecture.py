@@ -56,7 +56,7 @@ LAYERS = [
     "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
     "coverage.summary coverage.text_report coverage.study "
     "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
-    "io.read_table io.valid_results io.json_records io.archive",
+    "io.read_table io.read_batches io.valid_results io.json_records io.archive",
     "plot.style plot.limits plot.points plot.mixtures plot.posterior_modes plot.posteriors plot.forests plot.studies "
     "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "

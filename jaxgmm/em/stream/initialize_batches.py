@@ -13,16 +13,15 @@ from ..initialization import initialize
 from .batches import Batch, Batches, Layout, Source
 
 _BLOCK = 1 << 16  # the random numbers of this many rows are drawn together, whatever the batches are
-_OF_SAMPLE = 2**31 - 1  # the number that makes the key of the sample different from the keys that `initialize` uses
 
 
 @public
 def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int, covariance_type: str = "full") -> Mixture:
     """Make a start for EM by `initialize`, from a random sample of the rows of batches. The data are read once.
 
-    The sample holds at most max(2^16, 1024 K) rows, which are drawn without replacement in proportion to their weights. The same
-    key gives the same start for the same rows in the same order, however they are divided into batches. If there are no more rows
-    than this, the start is that of `initialize` for all rows.
+    The sample holds at most max(2^16, 1024 K) rows, which are drawn without replacement in proportion to their weights. The
+    same key gives the same start for the same rows in the same order, however they are divided into batches. If there are no
+    more rows than this, the start is that of `initialize` for all rows.
 
     Args:
         key: a random key.
@@ -34,8 +33,8 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
         A Mixture in the float dtype of the batches.
 
     Raises:
-        ValueError, TypeError: a batch is invalid (the message names its index), there are fewer rows than components, or an option
-            is invalid.
+        ValueError, TypeError: a batch is invalid (the message names its index), there are fewer rows than components, or an
+            option is invalid.
 
     Example:
         >>> import jax, jaxgmm
@@ -62,7 +61,7 @@ class _Sample:
 
     def __init__(self, size: int, key: jax.Array) -> None:
         """Begin with an empty sample of at most `size` rows."""
-        self.size, self.key = size, jax.random.fold_in(key, _OF_SAMPLE)
+        self.size, self.seed = size, np.asarray(jax.random.key_data(key)).ravel().tolist()
         self.num_rows = 0
         self.num_positive = 0
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # times, weights, rows
@@ -105,11 +104,5 @@ class _Sample:
     def _exponential(self, begun: int, number: int) -> np.ndarray:
         """Return the exponential random numbers of `number` rows from row `begun` on, which depend on the rows alone."""
         first, last = begun // _BLOCK, (begun + number - 1) // _BLOCK
-        blocks = [np.asarray(_block(self.key, block)) for block in range(first, last + 1)]
-        return np.concatenate(blocks)[begun - first * _BLOCK :][:number].astype(float)
-
-
-@jax.jit
-def _block(key: jax.Array, block: int) -> jax.Array:
-    """Return the exponential random numbers of one block of rows."""
-    return jax.random.exponential(jax.random.fold_in(key, block), (_BLOCK,), np.float32)
+        blocks = [np.random.default_rng([*self.seed, block]).exponential(size=_BLOCK) for block in range(first, last + 1)]
+        return np.concatenate(blocks)[begun - first * _BLOCK :][:number]
