@@ -20,9 +20,10 @@ says whether they agree:
 Matplotlib axes that you pass.
 
 `fit_restarts` fits from several starts and returns the best fit. `select` compares numbers of components and covariance types.
-`fit_many` fits many data sets, whose numbers of rows may differ. `fit_batches` fits data that do not fit into memory. `standard_errors` computes standard errors from the
-information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
-`jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
+`fit_many` fits many data sets, whose numbers of rows may differ. `fit_batches` fits data that do not fit into memory.
+`standard_errors` computes standard errors from the information matrix or by the sandwich estimator, and `bootstrap` fits
+replicates of the data. A fit is differentiable: `jax.grad` of a function that calls `fit` gives the influence of each point,
+weight and hyperparameter.
 
 `observations` takes data with missing values, measurement noise or partly known labels, and `impute` and `denoise` say what a
 mixture makes of them.

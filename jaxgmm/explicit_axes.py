@@ -7,7 +7,7 @@ Traced arrays are treated in the same way, except that results are on all device
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -19,10 +19,12 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 def explicit_mesh(values: Iterable[object]) -> Mesh | AbstractMesh | None:
     """Return a mesh with an Explicit axis on which an array of a pytree lies, or None; for traced arrays, it is abstract.
 
-    Lists are not searched, because data in lists may have millions of leaves. The keys of a dictionary need not be sortable.
+    Lists are not searched, because data in lists may have millions of leaves, and JAX does not accept iterators. The keys of a
+    dictionary need not be sortable.
     """
     found = None
-    searched = [list(value.values()) if isinstance(value, dict) else value for value in values if not isinstance(value, list)]
+    values = [value for value in values if not isinstance(value, list | Iterator)]
+    searched = [list(value.values()) if isinstance(value, dict) else value for value in values]
     for leaf in jax.tree.leaves(searched):
         if isinstance(leaf, jax.Array):
             mesh = getattr(jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else leaf.sharding, "mesh", None)

@@ -75,17 +75,17 @@ class Layout:
             raise ValueError(f"x has dtype {raw.dtype}, and the batches before it {self.raw_dtype}; one dtype was expected.")
         if raw.ndim == 2 and self.num_features not in (None, raw.shape[1]):
             raise ValueError(f"x has {raw.shape[1]} features; {self.num_features} were expected, as in the other batches.")
+        if weight is not None and len(raw) == np.size(weight) and not np.any(np.asarray(weight)):
+            return Batch(index, None, None, len(raw), 0, 0)
         x, values = as_weighted_data(raw, weight, num_features=self.num_features)
         self.num_features, self.raw_dtype, self.dtype = x.shape[1], raw.dtype, x.dtype
         n, host = len(x), None if values is None else np.asarray(values)
-        positive = n if host is None else int((host > 0).sum())
         mark = _fingerprint(np.asarray(on_host(x)), host)
-        if not positive:
-            return Batch(index, None, None, n, 0, mark)
         self.length = max(self.length, padded_length(max(n, SMALLEST_BATCH)))
         padded = pad_rows(x, length=self.length)
         if host is None:
             return Batch(index, padded, FirstRows(as_count(n)), n, n, mark)
+        positive = int((host > 0).sum())
         return Batch(index, padded, pad_rows(host, with_zeros=True, length=self.length), n, positive, mark)
 
 

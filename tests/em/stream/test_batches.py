@@ -12,6 +12,7 @@ from jaxgmm.em.stream.batches import Layout, Source
 from jaxgmm.row_sums import FirstRows
 
 X = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+ONCE = iter([X])
 
 
 def read(batches, num_features=2):
@@ -96,7 +97,7 @@ def test_invalid_batches_are_named(batches, message):
     [
         ((part for part in [X]), "batches is a generator, which can be read only once"),
         (iter([X]), "list_iterator, an iterator, which can be read only once"),
-        (lambda once=iter([X]): once, "same iterator twice"),
+        (lambda: ONCE, "same iterator twice"),
         (X, "batches is one ndarray; a list of batches was expected"),
         ("x.npy", r"give jaxgmm.read_batches\(name, rows\)"),
         (3, "batches is int"),

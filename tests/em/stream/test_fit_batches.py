@@ -45,7 +45,7 @@ def test_steps_are_those_in_memory(x64):
 @pytest.mark.parametrize("regularisation", [None, "prior", "reg_covar"])
 @pytest.mark.parametrize("kind", COVARIANCE_TYPES)
 def test_all_options_in_batches(kind, regularisation, accelerate, x64):
-    """Regularisations, accelerated steps and convergence agree with `fit` for each covariance type, with and without weights."""
+    """Regularisations, accelerated steps and convergence agree with `fit` for each covariance type."""
     start, x, w, batches = problem(kind)
     prior = random_prior(0, kind) if regularisation == "prior" else None
     reg_covar = 1e-6 if regularisation == "reg_covar" else None

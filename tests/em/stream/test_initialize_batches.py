@@ -25,11 +25,7 @@ def sampled(batches, size):
 @pytest.mark.parametrize("weights", [False, True])
 def test_samples_do_not_depend_on_batches(weights):
     """Rows are distinct and in the order of the data, and the same for batches of 1, 7 and 300 rows."""
-    parts = (
-        lambda n: [  # noqa: E731
-            (X[i : i + n], WEIGHT[i : i + n]) if weights else X[i : i + n] for i in range(0, 300, n)
-        ]
-    )
+    parts = lambda n: [(X[i : i + n], WEIGHT[i : i + n]) if weights else X[i : i + n] for i in range(0, 300, n)]
     expected, weight = sampled(parts(300), 40)
     assert weight is None
     places = [np.flatnonzero((row == X).all(1)).item() for row in expected]
