@@ -61,7 +61,7 @@ LAYERS = [
     "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
     "cli.messages cli.errors cli.interruption cli.arguments cli.data "
     "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
-    "cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
+    "cli.streamed_fit cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]
 # packages whose __init__.py is itself a module of the library: users import its name

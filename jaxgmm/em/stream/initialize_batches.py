@@ -45,12 +45,17 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
     check_key(key)
     check_count(num_components, "num_components")
     check_covariance_type(covariance_type)
-    sample = _Sample(chunking.sample_rows(num_components), key)
-    for batch in Source(batches, Layout(None)).read():
-        sample.add(batch)
-    x, weight = sample.rows()
+    x, weight, _ = sample_batches(key, batches, chunking.sample_rows(num_components))
     options = {"num_components": num_components, "covariance_type": covariance_type}
     return initialize(key, x, sample_weight=weight, **options)
+
+
+def sample_batches(key: jax.Array, batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Return at most `size` random rows of batches, their weights or None, and the number of all rows."""
+    sample = _Sample(size, key)
+    for batch in Source(batches, Layout(None)).read():
+        sample.add(batch)
+    return *sample.rows(), sample.num_rows
 
 
 class _Sample:

@@ -6,8 +6,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import chunking
-from jaxgmm.em.stream.batches import Layout, Source
-from jaxgmm.em.stream.initialize_batches import _Sample
+from jaxgmm.em.stream.initialize_batches import sample_batches
 
 from helpers import assert_mixtures_close
 
@@ -16,16 +15,18 @@ WEIGHT = np.random.default_rng(1).gamma(1.0, size=300)
 
 
 def sampled(batches, size):
-    sample = _Sample(size, jax.random.key(0))
-    for batch in Source(batches, Layout(2)).read():
-        sample.add(batch)
-    return sample.rows()
+    *sample, number = sample_batches(jax.random.key(0), batches, size)
+    assert number == 300
+    return sample
 
 
 @pytest.mark.parametrize("weights", [False, True])
 def test_samples_do_not_depend_on_batches(weights):
     """Rows are distinct and in the order of the data, and the same for batches of 1, 7 and 300 rows."""
-    parts = lambda n: [(X[i : i + n], WEIGHT[i : i + n]) if weights else X[i : i + n] for i in range(0, 300, n)]
+
+    def parts(n):
+        return [(X[i : i + n], WEIGHT[i : i + n]) if weights else X[i : i + n] for i in range(0, 300, n)]
+
     expected, weight = sampled(parts(300), 40)
     assert weight is None
     places = [np.flatnonzero((row == X).all(1)).item() for row in expected]
