@@ -3,15 +3,15 @@
     python tests/benchmarks/scale.py [memory] [speed] [sklearn] [--rows N] [--folder DIR]        (without a name: all)
 
 The data are N x 8 float32 rows in one npy file (default: 5e7 rows, 1.6 GB) in the folder DIR (default: a temporary one), and
-there are 16 components. Each measurement runs in a process of its own. The file is read once before the timings, so that they read
+there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so the timings read
 from the page cache.
 
-memory: how much the peak of the resident memory of a fit over batches exceeds the memory of the process before the fit, for N and
-    for N / 5 rows. Target: under 400 MB, and the same for both.
+memory: how much the peak of the resident memory of a fit over batches exceeds the memory of the process before the fit, for N
+    and for N / 5 rows. Target: under 400 MB, and the same for both.
 speed: seconds of a pass over the file, and of the same number of rows in steps of `fit` on a million rows in memory. Target: at
     most 1.15 times as long.
-sklearn: seconds of one E-step and M-step of scikit-learn on the memory map, and its peak memory. Target: at least 10 times as long
-    as a pass of `fit_batches`.
+sklearn: seconds of one E-step and M-step of scikit-learn on the memory map, and its peak memory. Target: at least 10 times as
+    long as a pass of `fit_batches`.
 """
 
 from __future__ import annotations

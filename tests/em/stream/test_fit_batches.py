@@ -3,20 +3,12 @@
 import jax
 import numpy as np
 import pytest
+from streamed_problem import OPTIONS, problem
 
 import jaxgmm
 from jaxgmm.em.stream import passes
 
-from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
-
-CUTS = [3, 50, 51, 51, 130, 190]  # seven batches, one of them empty
-OPTIONS = {"tol": 0.0, "max_iter": 6}
-
-
-def problem(kind="full"):
-    """Return a start, rows, weights and the same data in seven batches."""
-    x, w = random_data(0, n=200), random_weight(0, n=200)
-    return random_mixture(0, kind), x, w, list(zip(np.split(x, CUTS), np.split(w, CUTS), strict=True))
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_prior
 
 
 def assert_same_fit(found, expected, rtol=1e-10):

@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from em.stream.test_fit_batches import OPTIONS, problem
+from streamed_problem import OPTIONS, problem
 
 import jaxgmm
 from jaxgmm.em.stream import run
@@ -74,7 +74,7 @@ import os, signal, sys
 import numpy as np
 import jaxgmm
 from jaxgmm.em.stream import run
-from em.stream.test_fit_batches import OPTIONS, problem
+from streamed_problem import OPTIONS, problem
 run.SECONDS_BETWEEN_WRITES = -1.0
 start, _, _, batches = problem()
 passes = 0
