@@ -3,7 +3,7 @@
     python tests/benchmarks/scale.py [memory] [speed] [sklearn] [--rows N] [--folder DIR]        (without a name: all)
 
 The data are N x 8 float32 rows in one npy file (default: 5e7 rows, 1.6 GB) in the folder DIR (default: a temporary one), and
-there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so the timings read
+there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so timings read
 from the page cache.
 
 memory: how much the peak of the resident memory of a fit over batches exceeds the memory of the process before the fit, for N

@@ -11,7 +11,7 @@ from streamed_problem import OPTIONS, problem
 import jaxgmm
 from jaxgmm.em.stream import run
 
-pytestmark = pytest.mark.filterwarnings("ignore:EM reached max_iter|ignore:Components:RuntimeWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 
 class Interrupted(Exception):
