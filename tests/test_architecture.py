@@ -258,6 +258,7 @@ def test_options_are_keyword_only():
         "key",
         "mixture",
         "mixtures",
+        "batches",
         "start",
         "x",
         "xs",

@@ -76,8 +76,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
     values = weight_array(weight)
     if values is not None:  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
         sums = sums._replace(total=jnp.where((values >= 0).all(), sums.total, jnp.nan))
-    mean = first + sums.moment / nonzero(sums.total)
-    return from_sums(start, problem, tol, first, sums, jnp.where(jnp.isfinite(mean), mean, 0))
+    return from_sums(start, problem, tol, first, sums)
 
 
 def sums_about(first: jax.Array, x: jax.Array, weight: Weight, covariance_type: str) -> DataSums:
@@ -92,13 +91,12 @@ def sums_about(first: jax.Array, x: jax.Array, weight: Weight, covariance_type: 
     return sum_over_rows(chunk_sums, x, weight, chunk, (first,))
 
 
-def from_sums(
-    start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, sums: DataSums, center: jax.Array
-) -> CenteredProblem:
-    """Return the problem in coordinates whose origin is `center` (D,), given the sums of all rows about the row `first`."""
+def from_sums(start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, sums: DataSums) -> CenteredProblem:
+    """Return the problem in coordinates whose origin is the mean, given the sums of all rows about the row `first`."""
     (x, weight, prior, reg_covar), covariance_type = problem, start.covariance_type
-    (total, moment, scatter), center = sums, jax.lax.stop_gradient(center)
+    total, moment, scatter = sums
     mean = first + moment / nonzero(total)
+    center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))
     about_mean = scatter_about_mean(total[None], moment[None], scatter[None], covariance_type)
     component = ComponentSums(total[None], (mean - center)[None], about_mean)
     if prior is not None:

@@ -56,8 +56,8 @@ def fit_batches(
         checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
             it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
             that of a fit that was not interrupted. The batches must then be the same, in the same order.
-        progress: whether to show the number of rows read so far, the pass and the objective on stderr. None shows them on a
-            terminal.
+        progress: whether to show a progress bar on stderr, with the rows read so far, the pass and the objective. None shows it
+            on a terminal.
 
     Returns:
         A Fit, in the float dtype of the batches.

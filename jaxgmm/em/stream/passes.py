@@ -37,7 +37,10 @@ class Trial(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """The first row of positive weight, and the mean of the first batch, which is the centre of the coordinates, both (D,)."""
+    """The first row of positive weight, and the centre of the coordinates, both (D,).
+
+    In the first pass, the centre is the mean of the first batch. Later, it is the mean of all rows, as in `fit`.
+    """
 
     first: jax.Array | np.ndarray
     center: jax.Array | np.ndarray
@@ -112,10 +115,10 @@ def add_data_sums(sums: Sums, first: jax.Array, x: jax.Array, weight: Weight, co
 
 @partial(jax.jit, static_argnums=5)
 def begin(
-    start: Mixture, problem: EMProblem, tol: jax.Array, origin: Origin, data_sums: DataSums, options: Options
+    start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, data_sums: DataSums, options: Options
 ) -> tuple[CenteredProblem, EMState]:
-    """Return the problem and the state before the start is evaluated, given the sums of all rows."""
-    centered = from_sums(start, problem, tol, origin.first, data_sums, jnp.asarray(origin.center))
+    """Return the problem and the state before the start is evaluated, given the sums of all rows about the first one."""
+    centered = from_sums(start, problem, tol, first, data_sums)
     return centered, init(centered, options)
 
 
@@ -128,14 +131,21 @@ def first_trial(start: Mixture, origin: Origin, tol: jax.Array) -> Trial:
 
 @jax.jit
 def advance(
-    problem: CenteredProblem, state: EMState, trial: Trial, sums: WhitenedSums, tol: jax.Array
+    problem: CenteredProblem, state: EMState, trial: Trial, sums: WhitenedSums, center: jax.Array, tol: jax.Array
 ) -> tuple[EMState, Trial]:
-    """Return the state after a pass has evaluated a mixture, and the mixture that the next pass evaluates."""
+    """Return the state after a pass has evaluated a mixture, and the mixture that the next pass evaluates.
+
+    `center` (D,) is the centre of the coordinates in this pass; in the first pass, it is not that of the problem.
+    """
     mixture = trial.proposal.mixture
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    value = with_objective(mixture, problem, factors, *finish_sums(trial.is_far, mixture, factors, sums))
+    component, log_likelihood = finish_sums(trial.is_far, mixture, factors, sums)
+    component = dataclasses.replace(component, mean=component.mean + (center - problem.center)[None])
+    means = jnp.where(state.step < 0, problem.start.means, mixture.means)
+    mixture = dataclasses.replace(mixture, means=means)
+    value = with_objective(mixture, problem, factors, component, log_likelihood)
     memory = state.memory if trial.proposal.memory is None else trial.proposal.memory
-    state = accept(problem, state, trial.proposal._replace(memory=memory), value)
+    state = accept(problem, state, Proposal(mixture, memory, trial.proposal.extrapolated), value)
     return state, _trial(propose(problem, state), tol)
 
 

@@ -125,14 +125,16 @@ class Run:
             self.data_sums, self.first_marks, self.total_rows = self.done.data_sums, self.done.marks, self.done.num_rows
             self.problem, self.state = self._prepared()
         assert self.problem is not None
-        self.state, self.trial = advance(self.problem, self.state, self.trial, self.done.sums[0], self.tol)
+        sums, center = self.done.sums[0], self.origin.center
+        self.state, self.trial = advance(self.problem, self.state, self.trial, sums, center, self.tol)
+        self.origin = Origin(self.origin.first, self.problem.center)
         self.num_passes += 1
         self.done = Pass(with_error(zero_sums(self.start)))
 
     def _prepared(self) -> tuple[CenteredProblem, EMState]:
         """Return the problem and the state before the start is evaluated, given the sums of the first pass."""
         assert self.data_sums is not None
-        return begin(self.start, self.arguments, self.tol, self.origin, self.data_sums[0], self.options)
+        return begin(self.start, self.arguments, self.tol, self.origin.first, self.data_sums[0], self.options)
 
     def _check_rows(self) -> None:
         """Raise ValueError if a pass found no rows, too few rows, or not the rows of the first pass."""
@@ -183,7 +185,8 @@ class Run:
         if self.num_passes:
             self.data_sums, done.data_sums, self.first_marks = data_sums, None, held["first marks"].tolist()
             self.problem, blank = self._prepared()
-            _, trial = jax.eval_shape(advance, self.problem, blank, self.trial, zero_sums(self.start), self.tol)
+            trial_and_sums = (self.trial, zero_sums(self.start), self.problem.center)
+            _, trial = jax.eval_shape(advance, self.problem, blank, *trial_and_sums, self.tol)
             self.state, self.trial = _restored(blank, held, "state"), _restored(trial, held, "trial")
 
     def _save(self) -> None:
