@@ -93,7 +93,8 @@ def sum_over_rows(
         return add_chunk(carry, i), None
 
     def add_chunk(carry: tuple, i: jax.Array) -> tuple:
-        return add_compensated(*carry, one_chunk(i))
+        total, error = carry
+        return add_compensated(total, error, one_chunk(i))
 
     shapes = jax.eval_shape(one_chunk, jnp.array(0))
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)

@@ -93,7 +93,8 @@ class _Sliced(_Reader):
         """Check that the array has two axes."""
         if len(array.shape) != 2:
             raise ValueError(f"{label} has shape {tuple(array.shape)}; (N, D) was expected.")
-        self.array, self.label, self.num_rows = array, label, array.shape[0]
+        self.array: Any = array
+        self.label, self.num_rows = label, array.shape[0]
         self.names = [f"column {i}" for i in range(array.shape[1])]
 
     def batches(self, rows: int, keep: list[int]) -> Iterator[np.ndarray]:
@@ -154,7 +155,7 @@ class _Text(_Reader):
         header, _ = has_names(first)
         self.has_names = bool(header)
         self.names = first[0] if header else [f"column {i}" for i in range(len(first[0]))]
-        self.options = {"sep": r"\s+" if delimiter == " " else delimiter, "skipinitialspace": True}
+        self.options: dict[str, Any] = {"sep": r"\s+" if delimiter == " " else delimiter, "skipinitialspace": True}
         self.options |= {"header": 0 if header else None, "encoding": "utf-8-sig"}
         self.errors = (pandas.errors.ParserError, UnicodeDecodeError)
 
@@ -163,7 +164,8 @@ class _Text(_Reader):
         import pandas
 
         begin = 0
-        with pandas.read_csv(self.path, chunksize=rows, usecols=keep, **self.options) as chunks:
+        chunked: Any = pandas.read_csv(self.path, chunksize=rows, usecols=keep, **self.options)
+        with chunked as chunks:
             try:
                 for chunk in chunks:
                     chunk = chunk.iloc[:, np.argsort(np.argsort(keep))]  # pandas returns columns in the order of the file
@@ -225,8 +227,8 @@ def _file_reader(path: Path) -> _Reader:
         from pyarrow import dataset  # pyright: ignore[reportMissingImports] (an optional package)
     except ImportError as error:
         raise ValueError(f"'{path}' needs the package pyarrow; install it, as in pip install pyarrow.") from error
+    form = "parquet" if path.is_dir() else path.suffix[1:]
     try:
-        form = "parquet" if path.is_dir() else path.suffix[1:]
         return _Arrow(dataset.dataset(path, format=form), f"'{path}'")
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise ValueError(f"'{path}' is not a {form} file, or is damaged: {str(error).rstrip('.')}.") from error

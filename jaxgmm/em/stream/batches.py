@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """One batch of rows, checked and padded.
 
     Attributes:
-        index: the place of the batch among all batches, from 0. Empty batches are counted too.
+        place: the index of the batch among all batches, from 0. Empty batches are counted too.
         x: (n, D), padded.
         weight: the weights of the rows, which are 0 for padding.
         num_rows: the number of rows without the padding.
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
         fingerprint: a checksum of some rows, by which batches of other data are recognised.
     """
 
-    index: int
+    place: int
     x: Any
     weight: jax.Array | FirstRows | None
     num_rows: int
@@ -132,7 +132,7 @@ class Source:
         self._last = iterator
         return iterator
 
-    def read(self) -> Iterator[Batch]:
+    def read(self) -> Generator[Batch, None, None]:
         """Yield all batches once, those without rows too; the next batch is read while the caller uses this one."""
         iterator = self._opened.pop(0) if self._opened else self._open()
         return _read_ahead(self.layout.batch(item, index) for index, item in enumerate(iterator))
@@ -161,7 +161,7 @@ def _fingerprint(x: np.ndarray, weight: np.ndarray | None) -> int:
     return mark if weight is None else zlib.crc32(np.ascontiguousarray(weight[::step]).tobytes(), mark)
 
 
-def _read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def _read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
     """Yield the items of an iterator; a thread computes the next item while the caller uses this one."""
     context = caller_context()
 

@@ -42,8 +42,8 @@ class Origin(NamedTuple):
     In the first pass, the centre is the mean of the first batch. Later, it is the mean of all rows, as in `fit`.
     """
 
-    first: jax.Array | np.ndarray
-    center: jax.Array | np.ndarray
+    first: Any
+    center: Any
 
 
 @dataclass
@@ -79,19 +79,18 @@ def origin_of(batch: Batch) -> Origin:
     return Origin(x[0], np.where(np.isfinite(center), center, 0).astype(x.dtype))
 
 
-def zero_sums(mixture: Mixture) -> WhitenedSums:
+def zero_sums(mixture: Mixture) -> Any:
     """Return the sums of an E-step over no rows."""
     k, d = mixture.means.shape
     dense = covariance.is_dense(mixture.covariance_type)
     shapes = ((k,), (k, d), (k, d, d) if dense else (k, d), ())
-    count, first, second, log_likelihood = (np.zeros(shape, mixture.means.dtype) for shape in shapes)
-    return count, first, second, log_likelihood
+    return tuple(np.zeros(shape, mixture.means.dtype) for shape in shapes)
 
 
-def zero_data_sums(mixture: Mixture) -> DataSums:
+def zero_data_sums(mixture: Mixture) -> Any:
     """Return the sums that prepare a problem, over no rows."""
-    *_, second, total = zero_sums(mixture)
-    return DataSums(total, np.zeros(mixture.num_features, total.dtype), second[0])
+    _, first, second, total = zero_sums(mixture)
+    return DataSums(total, first[0], second[0])
 
 
 def with_error(zero: Any) -> Sums:
@@ -162,9 +161,11 @@ def _trial(proposal: Proposal, tol: jax.Array) -> Trial:
     return Trial(proposal, needs_whitening(mixture, factors, tol))
 
 
-def add_batch(done: Pass, batch: Batch, trial: Trial, origin: Origin) -> None:
+def add_batch(done: Pass, batch: Batch, trial: Trial | None, origin: Origin | None) -> None:
     """Add a batch to the sums of a pass in place. This waits for the result, so that few batches are in memory at a time."""
     if batch.num_positive:
+        assert trial is not None
+        assert origin is not None
         done.sums = add_rows(done.sums, trial, batch.x, batch.weight, origin.center)
         if done.data_sums is not None:
             rows = (origin.first, batch.x, batch.weight)

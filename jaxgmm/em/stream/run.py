@@ -98,7 +98,7 @@ class Run:
 
         for batch in self.source.read():
             self._check_mark(batch)
-            if batch.index >= self.done.next_batch:
+            if batch.place >= self.done.next_batch:
                 if batch.num_positive and self.origin is None:
                     self._begin(origin_of(batch))
                 add_batch(self.done, batch, self.trial, self.origin)
@@ -163,9 +163,9 @@ class Run:
         if self.checkpoint is None:
             return
         known = self.first_marks if self.first_marks is not None else self.done.marks[: self.done.next_batch]
-        if batch.index < len(known) and known[batch.index] != batch.fingerprint:
+        if batch.place < len(known) and known[batch.place] != batch.fingerprint:
             raise ValueError(
-                f"'{self.checkpoint.path}' belongs to a fit of other data: batch {batch.index} is not the batch that was read "
+                f"'{self.checkpoint.path}' belongs to a fit of other data: batch {batch.place} is not the batch that was read "
                 "before; give the same batches in the same order, or another path."
             )
 

@@ -32,7 +32,7 @@ def read(batches, num_features=2):
 )
 def test_batches_of_all_kinds(batches):
     first, second = read(batches)
-    assert (first.index, first.num_rows, second.index, second.num_rows) == (0, 4, 1, 2)
+    assert (first.place, first.num_rows, second.place, second.num_rows) == (0, 4, 1, 2)
     assert first.x.shape == second.x.shape == (256, 2)
     assert isinstance(first.weight, FirstRows)
     assert int(second.weight.num_rows) == 2
@@ -67,7 +67,7 @@ def test_weights_and_rows_without_weight():
 
 def test_empty_batches_are_counted():
     batches = read([X[:0], X, []])
-    assert [(batch.index, batch.num_rows) for batch in batches] == [(0, 0), (1, 6), (2, 0)]
+    assert [(batch.place, batch.num_rows) for batch in batches] == [(0, 0), (1, 6), (2, 0)]
 
 
 def test_fingerprints_tell_data_apart():
