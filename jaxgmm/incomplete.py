@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import covariance
+from . import covariance, linalg
 from .mixture import Mixture
 from .observed import Observations
 
@@ -31,11 +31,13 @@ class Conditional(NamedTuple):
         log_normal: (K, n), log N(y_n | k).
         residual: (D, K, n), f.
         gain: (D, D, K or 1, n), G with its rows first, or its diagonal (D, K, n).
+        simulated: (D, K, n), M^-1 m s for numbers s that the caller gave, or None.
     """
 
     log_normal: jax.Array
     residual: jax.Array
     gain: jax.Array
+    simulated: jax.Array | None = None
 
 
 def is_diagonal(covariance_type: str, noise: jax.Array | None) -> bool:
@@ -50,7 +52,7 @@ def conditional(
     covariance_type: str,
     *,
     with_gain: bool = True,
-    moved: jax.Array | None = None,
+    simulated: jax.Array | None = None,
 ) -> Conditional:
     """Return log-densities and the conditional law of the whitened rows, given their observed values.
 
@@ -60,20 +62,23 @@ def conditional(
         rows: n rows without weights.
         covariance_type: the covariance type of the mixture.
         with_gain: whether the gain is needed; otherwise it has no columns.
-        moved: (D, K, n), numbers that are subtracted from the rows before anything is computed, or None.
+        simulated: (D, K, n), further rows without their means, or None.
     """
     mask = rows.mask().T.astype(means.dtype)  # (D, n)
-    deviation = rows.x.T[:, None] - means.T[:, :, None]
-    residual = jnp.where(mask[:, None] > 0, deviation if moved is None else deviation - moved, 0)  # (D, K, n)
+    is_seen = mask[:, None] > 0
+    right = [jnp.where(is_seen, rows.x.T[:, None] - means.T[:, :, None], 0)]  # (D, K, n)
+    if simulated is not None:
+        right.append(jnp.where(is_seen, simulated, 0))
     if is_diagonal(covariance_type, rows.noise):
         sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
         root, gain = diagonal_factors(sd, mask, rows.noise)
-        residual, half_log_det = residual / root, jnp.log(root).sum(0)
+        half_log_det, solved = jnp.log(root).sum(0), [side / root for side in right]
     else:
-        matrix, right = masked_matrices(factors.lower, mask, rows.noise, covariance_type, means.shape[1])
-        half_log_det, residual, gain = eliminate(matrix, residual, right if with_gain else right[:, :0])
+        matrix, root = masked_matrices(factors.lower, mask, rows.noise, covariance_type, means.shape[1])
+        half_log_det, gain, *solved = eliminate(matrix, root if with_gain else root[:, :0], *right)
     constant = mask.sum(0) * (math.log(2 * math.pi) / 2)
-    return Conditional(-0.5 * (residual**2).sum(0) - half_log_det - constant[None], residual, gain)
+    log_normal = -0.5 * (solved[0] ** 2).sum(0) - half_log_det - constant[None]
+    return Conditional(log_normal, solved[0], gain, solved[1] if simulated is not None else None)
 
 
 def diagonal_factors(sd: jax.Array, mask: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -118,9 +123,46 @@ def eliminate(matrix: jax.Array, *right: jax.Array) -> tuple[jax.Array, ...]:
 
 def conditional_means(given: Conditional) -> jax.Array:
     """Return E[u | y_n, k], (K, D, n)."""
-    if given.gain.ndim == 3:
-        return jnp.moveaxis(given.gain * given.residual, 0, 1)
-    return jnp.moveaxis((given.gain * given.residual[:, None]).sum(0), 0, 1)
+    return _lifted(given.gain, given.residual)
+
+
+def _lifted(gain: jax.Array, f: jax.Array) -> jax.Array:
+    """Return G' f, (K, D, n)."""
+    return jnp.moveaxis(gain * f if gain.ndim == 3 else (gain * f[:, None]).sum(0), 0, 1)
+
+
+def draw_conditional(
+    means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str, normal: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return log N(y_n | k), (K, n), and draws of x_n - mu_k given y_n and the component k, (K, D, n).
+
+    A complete row and its noise are drawn first. The draw is then corrected by the conditional mean of the difference between
+    the observed values and those of the drawn row (Hoffman & Ribak 1991), which needs no further factorisation.
+
+    Args:
+        means: (K, D).
+        factors: the factors of the covariances. Their square roots need not be triangular.
+        rows: n rows without weights, each with its own noise.
+        covariance_type: the covariance type of the mixture.
+        normal: (n, 2 D), standard normal numbers.
+    """
+    k, d = means.shape
+    u = jnp.broadcast_to(normal[:, :d].T, (k, d, len(normal)))
+    drawn = covariance.whiten_each(factors.lower, u, covariance_type) + _noise(rows, normal[:, d:]).T[None]
+    given = conditional(means, factors, rows, covariance_type, simulated=jnp.moveaxis(drawn, 1, 0))
+    assert given.simulated is not None
+    u = u + _lifted(given.gain, given.residual - given.simulated)
+    return given.log_normal, covariance.whiten_each(factors.lower, u, covariance_type)
+
+
+def _noise(rows: Observations, normal: jax.Array) -> jax.Array:
+    """Return noise (n, D) made of standard normal numbers (n, D)."""
+    if rows.noise is None:
+        return jnp.zeros_like(normal)
+    if rows.noise.ndim == 2:
+        return jnp.sqrt(rows.noise) * normal
+    values, vectors = linalg.eigh(rows.noise)
+    return covariance.einsum("nij,nj->ni", vectors, jnp.sqrt(jnp.maximum(values, 0)) * normal)
 
 
 def explained(given: Conditional, weights: jax.Array, covariance_type: str) -> jax.Array:

@@ -18,6 +18,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .host import on_host
+from .processes import is_global, over_parts
 from .row_shards import ShardedRows, first_row_of_shards, sum_over_shards
 from .validation import is_traced
 
@@ -135,6 +136,8 @@ def total_weight(weight: Weight, num_rows: int, dtype: DTypeLike) -> jax.Array |
     weight = weight_array(weight)
     if weight is None:
         return np.asarray(num_rows, dtype)
+    if is_global(weight):
+        return np.asarray(over_parts(lambda part: part.sum(dtype=float), weight), dtype)
     return weight.sum() if is_traced(weight) else np.asarray(on_host(weight).sum(), dtype)
 
 

@@ -7,8 +7,10 @@ import jax
 import pytest
 from hypothesis import settings
 
-import quick_compilation  # noqa: F401  sets XLA_FLAGS before jax starts a backend
+import quick_compilation  # sets XLA_FLAGS before jax starts a backend
 from helpers import enabled_x64
+
+quick_compilation.share_contexts()
 
 # the same examples in every run and on slow machines, and no files of examples in the repository
 settings.register_profile("jaxgmm", derandomize=True, deadline=None, database=None, max_examples=50)

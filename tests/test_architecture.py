@@ -20,8 +20,8 @@ TYPES = {"full", "tied", "diag", "spherical"}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "command_interrupt linalg chunking memory status files progress host row_shards explicit_axes calls compilation_cache "
-    "real_numbers spread",
+    "command_interrupt linalg chunking memory status files progress copies processes host row_shards explicit_axes calls "
+    "compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation cells checkpoint tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
     "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
@@ -30,7 +30,8 @@ LAYERS = [
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.fit_warnings em.fit em.standard_errors em.assignments em.k_means em.incomplete_start "
     "em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads em.batch.fit_many "
-    "em.batch.restarts em.stream.batches em.stream.passes em.stream.run em.stream.fit_batches em.stream.initialize_batches",
+    "em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.run em.stream.fit_batches "
+    "em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
@@ -163,7 +164,9 @@ def test_heavy_libraries_stay_in_their_packages():
                 assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
     assert not {"numpyro", "posterior.gaussian_approximation"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
     families = {"jaxgmm.priors.conjugate", "jaxgmm.priors.covariance_laws", "jaxgmm.priors.independent"}
-    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", *families}, "the NumPyro model is an independent description"
+    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.observed", *families}, (
+        "the NumPyro model is an independent description"
+    )
 
 
 def test_library_never_touches_the_configuration():

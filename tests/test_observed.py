@@ -110,7 +110,7 @@ def test_mixtures_must_match():
 
 
 @pytest.mark.parametrize(
-    "name", ["nuts", "gibbs", "laplace", "smc", "compare", "bootstrap", "select", "fit_many", "log_evidence"]
+    "name", ["smc", "telescope", "compare", "bootstrap", "select", "fit_many", "log_evidence", "sample_prior"]
 )
 def test_other_functions_refuse_observations(name):
     """A function that does not support Observations says so in one sentence, whichever argument holds them."""

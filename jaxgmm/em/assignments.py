@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import rows_per_chunk
-from ..host import extremes
+from ..host import extremes, num_positive
 from ..inputs import as_rows
 from ..mixture import Mixture
 from ..observed import Observations, check_labels
@@ -143,7 +143,7 @@ def weighted_data(
     """
     data, weight = as_rows(x, sample_weight)
     check_labels(data, num_components)
-    rows = len(data) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+    rows = len(data) if weight is None or is_traced(weight) else num_positive(weight)
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."

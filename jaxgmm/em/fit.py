@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..host import num_positive
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
@@ -161,7 +162,7 @@ def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool)
     if is_traced(mixture, x, weight):
         return
     values = weight_array(weight)
-    rows = len(x) if values is None else int((np.asarray(values) > 0).sum())
+    rows = len(x) if values is None else num_positive(values)
     check_num_rows(rows, mixture, is_regularised)
 
 

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 
 from .. import covariance
-from ..host import on_host, to_host
+from ..host import num_positive, on_host, to_host
 from ..mixture import Mixture
+from ..processes import is_global, of_all_processes, own_parts
 from ..rounding import ridge_fraction
 from ..row_shards import row_axes
 from ..row_sums import weight_array
@@ -140,13 +141,12 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     """Warn if columns are constant or if there are too few rows for a covariance; return the indices of constant columns."""
     x, weight = problem.x, problem.weight
     weights = weight_array(weight)
-    kept = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
-    n, d = (len(x) if kept is None else len(kept)), num_features
+    n, d = (len(x) if weights is None else num_positive(weights)), num_features
     constant = np.arange(d if n > 1 else 0)
     for some in (_FIRST_ROWS, None):  # the second pass looks only at columns that are constant in the first rows
         if constant.size:
-            seen = _read_rows(x, kept, some)[:, constant]
-            constant = constant[(seen == seen[:1]).all(0)]
+            low, high = _column_ranges(x, weights, some, constant)
+            constant = constant[low == high]
     _warn_of_constant(constant)
     needed = covariance.fewest_rows(call.covariance_type, call.num_components, d)
     is_held = call.has_prior or (problem.reg_covar is not None and float(np.asarray(problem.reg_covar)) > 0)
@@ -165,6 +165,24 @@ def _warn_of_constant(constant: np.ndarray) -> None:
             f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
             "its values; leave the column out."
         )
+
+
+def _column_ranges(x: jax.Array, weights: jax.Array | None, most: int | None, columns: np.ndarray) -> np.ndarray:
+    """Return the smallest and the largest value of columns in the rows of positive weight, (2, number of columns).
+
+    Only `most` rows are read, or all rows if it is None. Of a global array, each process reads so many of its own rows.
+    """
+    parts = [(x, weights)]
+    if is_global(x):
+        parts = own_parts(x) if weights is None else own_parts(x, weights)
+    ranges = np.full((2, len(columns)), -np.inf)  # the largest values of the negative numbers and of the numbers
+    for part, *weight in parts:
+        kept = None if not weight or weight[0] is None else np.flatnonzero(np.asarray(weight[0]) > 0)
+        seen = _read_rows(part, kept, most)[:, columns]
+        if len(seen):
+            ranges = np.maximum(ranges, [-seen.min(0), seen.max(0)])
+    ranges = of_all_processes(ranges, x).max(0) if is_global(x) else ranges
+    return ranges * [[-1], [1]]
 
 
 def _read_rows(x: jax.Array, kept: np.ndarray | None, most: int | None) -> np.ndarray:
@@ -193,6 +211,8 @@ def _first_rows(x: jax.Array) -> jax.Array:
 
 def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
     """Warn if some columns of the data are collinear, and name these columns; return whether there are any."""
+    if is_global(x):
+        return False
     columns, is_sum = collinear_columns(np.asarray(x), None if weight is None else np.asarray(weight))
     if not columns.size:
         return False

@@ -24,6 +24,7 @@ import numpy as np
 from .. import covariance
 from ..density import responsibilities_of_rows
 from ..mixture import Mixture
+from ..observed import Data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
@@ -71,7 +72,7 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior
+    key: jax.Array, start: Mixture, x: Data, weight: Weight, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Standardise data and prior, and approximate the posterior at the mode near the start.
 

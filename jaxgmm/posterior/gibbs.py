@@ -19,6 +19,7 @@ from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..observed import Observations
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
@@ -47,7 +48,7 @@ _OVERDISPERSION = 2.0
 def gibbs(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
@@ -70,7 +71,7 @@ def gibbs(
         key: a random key.
         start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
             and stays absent.
-        x: (N, D).
+        x: (N, D), or `observations`: missing values and true values are then drawn with the labels.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.
         num_samples: S, draws per chain.

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..observed import Observations
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, sample_chains
@@ -36,7 +37,7 @@ SHORT_WARMUP, FULL_WARMUP = 150, 1000
 def nuts(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: Any,
     *,
     model: Callable[..., object] | None = None,
@@ -80,7 +81,7 @@ def nuts(
         key: a random key.
         start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior; or a stack
             (M,) of such mixtures.
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
         prior: a proper Prior or IndependentPrior. For a model of your own: any pytree of arrays that the model accepts, or
             None.
         model: a NumPyro model, or None for `jaxgmm.model`. A new function object causes a new compilation.
@@ -169,6 +170,8 @@ def nuts(
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:
+        if isinstance(inputs.x, Observations):
+            raise TypeError("model was given with Observations; your own model receives x as an array: give it complete rows.")
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
     traced = is_traced(key, inputs, others, target_accept_prob)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
+from ..copies import original
 from ..observed import Data, Observations, as_observed_data, check_columns, moments_of_columns
 from ..padding import pad_data
 from ..row_sums import Weight, weight_or_ones
@@ -76,7 +77,7 @@ def default_prior(
 
 def is_data_scaled(prior: object) -> bool:
     """Return whether `default_prior` created this object. Copies made by jit, vmap or tree.map are not recognised."""
-    return prior in _data_scaled
+    return original(prior) in _data_scaled
 
 
 # Without jit, every operation would be compiled separately, and the first call would take one second longer.

@@ -68,8 +68,8 @@ def convert(start: jaxgmm.Mixture, covariance_type: str) -> jaxgmm.Mixture:
     return jaxgmm.make_mixture(start.weights, start.means, ones.astype(start.means.dtype), covariance_type=covariance_type)
 
 
-def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
-    """Return a function that runs ten of scikit-learn's E and M steps, without its validation, start and final pass."""
+def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture, steps: int = STEPS):
+    """Return a function that runs some of scikit-learn's E and M steps, without its validation, start and final pass."""
     from sklearn.mixture import GaussianMixture
 
     kind, k, covariances = start.covariance_type, start.num_components, np.asarray(start.covariances)
@@ -85,7 +85,7 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
 
     def run() -> None:
         model._initialize(x, np.full((len(x), k), 1 / k, x.dtype))
-        for _ in range(STEPS):
+        for _ in range(steps):
             _, log_resp = model._e_step(x)
             model._m_step(x, log_resp)
 

@@ -20,20 +20,21 @@ from ... import covariance
 from ...host import on_host
 from ...mixture import Mixture
 from ...row_sums import Weight, add_compensated, error_of
-from ..kernels import Rows, WhitenedSums, additive_sums, finish_sums, needs_whitening
+from ..kernels import Rows, WhitenedSums, are_far
 from ..loop import EMState, Options, Proposal, accept, finalize, init, propose, with_objective
 from ..problem import CenteredProblem, DataSums, EMProblem, from_sums, sums_about
 from ..result import Fit
 from .batches import Batch
+from .sums import additive_sums, finish_sums
 
 Sums = tuple[Any, Any]  # a sum over batches and its rounding error, which is None in float64
 
 
 class Trial(NamedTuple):
-    """The proposal that a pass evaluates, and whether the pass uses the whitened kernel."""
+    """The proposal that a pass evaluates, and which components need the whitened kernel."""
 
     proposal: Proposal
-    is_far: jax.Array
+    far: jax.Array
 
 
 class Origin(NamedTuple):
@@ -103,7 +104,7 @@ def add_rows(sums: Sums, trial: Trial, x: jax.Array, weight: Weight, center: jax
     """Add the rows of one batch to the sums of an E-step."""
     mixture = trial.proposal.mixture
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return add_compensated(*sums, additive_sums(trial.is_far, mixture, factors, Rows(x, weight, center), None))
+    return add_compensated(*sums, additive_sums(trial.far, mixture, factors, Rows(x, weight, center), None))
 
 
 @partial(jax.jit, static_argnums=4)
@@ -138,7 +139,7 @@ def advance(
     """
     mixture = trial.proposal.mixture
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    component, log_likelihood = finish_sums(trial.is_far, mixture, factors, sums)
+    component, log_likelihood = finish_sums(trial.far, mixture, factors, sums)
     component = dataclasses.replace(component, mean=component.mean + (center - problem.center)[None])
     means = jnp.where(state.step < 0, problem.start.means, mixture.means)
     mixture = dataclasses.replace(mixture, means=means)
@@ -158,7 +159,7 @@ def _trial(proposal: Proposal, tol: jax.Array) -> Trial:
     """Return a proposal with the choice of the kernel for it."""
     mixture = proposal.mixture
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
-    return Trial(proposal, needs_whitening(mixture, factors, tol))
+    return Trial(proposal, are_far(mixture, factors, tol))
 
 
 def add_batch(done: Pass, batch: Batch, trial: Trial | None, origin: Origin | None) -> None:

@@ -6,8 +6,8 @@ import pytest
 from streamed_problem import OPTIONS, problem
 
 import jaxgmm
-from jaxgmm.em.kernels import additive_sums
 from jaxgmm.em.stream import passes
+from jaxgmm.em.stream.sums import additive_sums
 
 from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_prior
 
