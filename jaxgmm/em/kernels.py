@@ -255,7 +255,8 @@ def _mixed_component_sums(
     sums, of_few, log_likelihood = mixed_parts(chunk, number, far, mixture, factors, rows)
     narrow = narrow_components(far, number)
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
-    all_sums, few_sums = about_means(mixture, factors, *split_sums(sums, mixture)), unwhiten(few, few_factors, *of_few)
+    count, first, second = split_sums(sums, mixture)
+    all_sums, few_sums = about_means(mixture, factors, count, first, second), unwhiten(few, few_factors, *of_few)
     return jax.tree.map(lambda leaf, some: leaf.at[narrow].set(some), all_sums, few_sums), log_likelihood
 
 

@@ -133,6 +133,7 @@ class Run:
 
     def _prepared(self) -> tuple[CenteredProblem, EMState]:
         """Return the problem and the state before the start is evaluated, given the sums of the first pass."""
+        assert self.origin is not None
         assert self.data_sums is not None
         return begin(self.start, self.arguments, self.tol, self.origin.first, self.data_sums[0], self.options)
 
