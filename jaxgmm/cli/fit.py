@@ -6,8 +6,8 @@ import argparse
 
 from ..validation import check_count
 from .arguments import add_batch_options, add_fit_options, add_model_options
-from .data import read_data
 from .estimates import fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .incomplete import add_incomplete_options, read_rows
 from .memberships import check_labels_file, memberships_at, size_table, write_labels
 from .outputs import output_paths, write_json
 from .records import fit_record
@@ -19,6 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_fit_options(parser)
     add_model_options(parser)
     add_batch_options(parser)
+    add_incomplete_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -30,12 +31,13 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.checkpoint is not None:
         raise ValueError("--checkpoint was given without --batch-rows; give both, or neither.")
-    data = read_data(arguments, keep_table=arguments.labels is not None)
+    data, rows, words = read_rows(arguments)
     (path,) = output_paths(arguments, arguments.data, "json")
     check_labels_file(arguments)
-    mode = fit_mode(arguments, data.x, data.names)
-    memberships = memberships_at(mode.fit.mixture, data.x)
-    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, data.x))}
+    mode = fit_mode(arguments, rows, data.names)
+    memberships = memberships_at(mode.fit.mixture, rows)
+    record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, rows))}
+    record |= {"component_labels": words} if words else {}
     print(mode.fit)
     print(size_table(memberships, mode.fit.mixture.weights).text())
     print(maximum_likelihood_line(record))

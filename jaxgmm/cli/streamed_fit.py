@@ -14,7 +14,8 @@ from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_json
 from .records import arrays_as_lists, command_record, fit_record, mixture_record
 
-_NEED_MEMORY = ("labels", "drop", "delimiter", "decimal", "array")  # options for data that are in memory
+# options for data that are in memory
+_NEED_MEMORY = ("labels", "drop", "delimiter", "decimal", "array", "missing", "noise_columns", "label_column")
 
 
 def fit_in_batches(arguments: argparse.Namespace) -> None:
@@ -30,8 +31,9 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
 
     check_count(arguments.batch_rows, "--batch-rows")
     for name in _NEED_MEMORY:
-        if getattr(arguments, name) is not None:
-            raise ValueError(f"--{name} and --batch-rows were both given; --{name} needs all data in memory: leave one out.")
+        if getattr(arguments, name):
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} and --batch-rows were both given; {option} needs all data in memory: leave one out.")
     (path,) = output_paths(arguments, arguments.data, "json")
     source = datasets.load(arguments.data) if arguments.data in datasets.NAMES else arguments.data
     batches = read_batches(source, arguments.batch_rows, arguments.columns)

@@ -8,8 +8,7 @@ import numpy as np
 from ... import chunking
 from ...calls import public
 from ...mixture import Mixture
-from ...validation import check_count, check_covariance_type, check_key
-from ..initialization import initialize
+from ..initialization import StartOptions, check_start_options, initialize
 from .batches import Batch, Batches, Layout, Source
 
 _BLOCK = 1 << 16  # the random numbers of this many rows are drawn together, whatever the batches are
@@ -42,9 +41,7 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
         >>> jaxgmm.initialize_batches(jax.random.key(0), [x[:100], x[100:]], num_components=3).means.shape
         (3, 4)
     """
-    check_key(key)
-    check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
+    check_start_options(key, StartOptions(num_components, covariance_type, "k-means++"))
     x, weight, _ = sample_batches(key, batches, chunking.sample_rows(num_components))
     options = {"num_components": num_components, "covariance_type": covariance_type}
     return initialize(key, x, sample_weight=weight, **options)
