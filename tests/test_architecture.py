@@ -24,7 +24,7 @@ LAYERS = [
     "explicit_axes calls compilation_cache real_numbers spread",
     "covariance covariance_distributions datasets validation cells tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
-    "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
+    "truncated incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
     "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
     "criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.loop em.single_normal "

@@ -21,7 +21,7 @@ from ..chain_shards import chain_mesh, over_chains
 from ..chunking import gibbs_rows_per_chunk
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..observed import Observations
+from ..observed import Observations, check_no_limits
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
@@ -113,6 +113,7 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_no_limits(inputs.x, "gibbs")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
