@@ -102,7 +102,8 @@ def _with_limits(
     With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, one value of
     a row may be. Given the observed values, this value is normal with variance v, and q is the covariance of u with it.
     """
-    assert rows.lower is not None and rows.upper is not None
+    assert rows.lower is not None
+    assert rows.upper is not None
     d, (lower, upper) = means.shape[1], (rows.lower.T, rows.upper.T)
     if given.gain.ndim == 3:
         sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]

@@ -2,8 +2,8 @@
 
     Z = Phi(b) - Phi(a),    mean = (phi(a) - phi(b)) / Z,    variance = 1 + (a phi(a) - b phi(b)) / Z - mean^2
 
-All probabilities are computed as logarithms, and the variable is mirrored so that at least one limit lies below 0. The result is
-then also accurate if both limits lie far in one tail.
+All probabilities are computed as logarithms, and the variable is mirrored so that at least one limit lies below 0. The result
+is then also accurate if both limits lie far in one tail.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Truncated(NamedTuple):
 
 def truncated_normal(low: jax.Array, high: jax.Array) -> Truncated:
     """Return the law of a standard normal variable between limits low < high, which may be infinite."""
-    is_upper = low + high > 0
+    is_upper = high > -low
     a, b = jnp.where(is_upper, -high, low), jnp.where(is_upper, -low, high)
     has_a, has_b = jnp.isfinite(a), jnp.isfinite(b)
     a, b = jnp.where(has_a, a, -1), jnp.where(has_b, b, 1)  # no derivative involves an infinite limit
