@@ -104,7 +104,8 @@ def _with_limits(
     """
     assert rows.lower is not None
     assert rows.upper is not None
-    d, (lower, upper) = means.shape[1], (rows.lower.T, rows.upper.T)
+    d, valid = means.shape[1], (rows.lower < rows.upper).T  # rows of weight 0 may hold other limits
+    lower, upper = jnp.where(valid, rows.lower.T, -jnp.inf), jnp.where(valid, rows.upper.T, jnp.inf)
     if given.gain.ndim == 3:
         sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
         law = truncated_normal(*((limit[:, None] - means.T[:, :, None]) / sd for limit in (lower, upper)))  # (D, K, n)
@@ -112,9 +113,8 @@ def _with_limits(
         effects = LimitEffects(shift, jnp.ones_like(shift), change)
         return given._replace(log_normal=given.log_normal + law.log_probability.sum(0), limits=effects)
     is_censored = (jnp.isfinite(lower) | jnp.isfinite(upper)).astype(means.dtype)  # (D, n), at most one in each row
-    row = covariance.einsum(
-        "in,kia->kan", is_censored, jnp.broadcast_to(_dense(factors.lower, covariance_type, d), (len(means), d, d))
-    )
+    lower_factors = jnp.broadcast_to(_dense(factors.lower, covariance_type, d), (len(means), d, d))
+    row = covariance.einsum("in,kia->kan", is_censored, lower_factors)
     q = row - _lifted(given.gain, (given.gain * jnp.moveaxis(row, 1, 0)[None]).sum(1))
     v = (row * q).sum(1)
     v = jnp.where(v > 0, v, 1)

@@ -28,14 +28,8 @@ from .tables import Printed, Table
 from .validation import as_sample_weight, check_choice, check_static, is_traced, warn_at_caller
 
 METHODS = ("patterns", "rows")
-_BY_ROW = (
-    "x",
-    "observed",
-    "noise",
-    "allowed",
-    "lower",
-    "upper",
-)  # the fields with one entry for each row, apart from the weights
+# the fields with one entry for each row, apart from the weights
+_BY_ROW = ("x", "observed", "noise", "allowed", "lower", "upper")
 
 
 @partial(

@@ -149,7 +149,7 @@ def _one_limit(limit: ArrayLike | None, side: float, observed: Any, dtype: DType
         shape = None
     if shape != observed.shape:
         raise ValueError(
-            f"limits has an array of shape {np.shape(given)}; a shape that broadcasts to {observed.shape} was expected."
+            f"limits has an array of shape {np.shape(given)}; one that broadcasts to {observed.shape} was expected."
         )
     xp = jnp if is_traced(given, observed) else np
     return xp.where(observed | xp.isnan(given) | ~xp.isfinite(given), side, given).astype(dtype)

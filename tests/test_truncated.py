@@ -13,7 +13,7 @@ HIGH = np.array([0.3, 2.0, np.inf, 5.5, np.inf, -20.0, -15.0, np.inf, 1.01])
 
 @pytest.mark.usefixtures("x64")
 def test_against_quadrature():
-    """Ordinary limits, one limit, no limit, and limits far in one tail, by quadrature of the density relative to its largest."""
+    """Ordinary limits, one limit, no limit, and limits far in one tail, by quadrature of the density."""
     found = truncated_normal(LOW, HIGH)
     for i, (low, high) in enumerate(zip(LOW, HIGH, strict=True)):
         low, high = max(low, -40), min(high, 40)
