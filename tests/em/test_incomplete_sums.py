@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from incomplete_rows import ALLOWED, APPLE, DIAGONAL, LABELS, NOISE, VARIANCES, D, X
@@ -149,3 +150,18 @@ def test_censored_values_by_quadrature(kind):
     moments = jaxgmm.e_step(mixture, found)
     for name in ("count", "first", "second"):
         np.testing.assert_allclose(getattr(moments, name), getattr(expected, name), atol=1e-7, err_msg=name)
+
+
+@pytest.mark.usefixtures("x64")
+def test_fit_of_censored_values():
+    """EM ends where the likelihood of values below a detection limit is largest, and its objective never falls."""
+    x = np.random.default_rng(3).normal(size=(18, 2))
+    found = jaxgmm.observations(np.where(x < [-0.5, -np.inf], np.nan, x), limits=(None, [-0.5, np.inf]))
+    start = jaxgmm.make_mixture([1.0], [[0.5, 0.0]], [np.eye(2)])
+    fit = jaxgmm.fit(start, found, tol=1e-13)
+    assert np.diff(fit.history).min() >= -1e-10
+    slope = jax.grad(lambda means: jaxgmm.log_prob(dataclasses.replace(fit.mixture, means=means), found).sum())(
+        fit.mixture.means
+    )
+    np.testing.assert_allclose(slope, 0, atol=1e-4)
+    assert (jaxgmm.impute(fit, found)[:, 0] < jnp.where(found.mask()[:, 0], np.inf, -0.5)).all()
