@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from . import covariance
+from . import covariance_types
 from .calls import public
 from .density import as_points, log_prob_of_rows, responsibilities_of_rows
 from .inputs import as_rows
@@ -145,5 +145,5 @@ def _validate(
 def _num_free(mixture: Mixture) -> jax.Array:
     """Return, for each mixture, the number of free parameters of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
-    totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
+    totals = [k - 1 + k * d + covariance_types.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

@@ -135,7 +135,7 @@ def likelihood_ratio_test(
         key: a random key.
         x: (N, D).
         num_components: K, the number of components under the null hypothesis.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_samples: B, number of replicates. The p-value is at least 1 / (B + 1).
         num_restarts: as in `fit_restarts`, for each number of components.
         method: as in `initialize`.
@@ -168,8 +168,7 @@ def likelihood_ratio_test(
             "a value is traced, but likelihood_ratio_test chooses fits by their values; call it outside jit and vmap."
         )
     check_count(num_components, "num_components")
-    start_options = StartOptions(num_components + 1, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components + 1, covariance_type, method))
     check_count(num_samples, "num_samples")
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components + 1)

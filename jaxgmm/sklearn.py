@@ -44,7 +44,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     Args:
         n_components: the number of components.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         prior: None for maximum likelihood; "default" for the posterior mode under `jaxgmm.default_prior` of the data that are
             given to fit; or a Prior or IndependentPrior.
         tol: as in `jaxgmm.fit`: the change of the objective per unit of weight at which EM has converged.

@@ -20,7 +20,6 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
 from .processes import is_global, over_parts
 from .real_numbers import as_numpy, check_dtype, check_magnitude, check_range
@@ -203,12 +202,6 @@ def _zero_ignored_global_rows(x: jax.Array, sample_weight: ArrayLike) -> jax.Arr
         return x
     weight = place_rows(weight, x) if row_axes(x) else jnp.asarray(weight)
     return x if extremes(weight)[0] > 0 else jax.device_put(jnp.where((weight > 0)[:, None], x, 0), x.sharding)
-
-
-def check_covariance_type(covariance_type: object) -> None:
-    """Raise ValueError unless a value is the name of a covariance type."""
-    if not isinstance(covariance_type, str) or covariance_type not in TYPES:
-        raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
 
 
 def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:

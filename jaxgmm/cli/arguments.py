@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import datasets
-from ..covariance import TYPES
+from ..covariance_types import CODES, TYPES, canonical
 
 
 def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that hold measurements") -> None:
@@ -57,7 +57,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the number of components and the covariance type of one model."""
     parser.add_argument("-k", "--num-components", type=int, required=True, metavar="K", help="number of components")
-    parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
+    parser.add_argument(
+        "--covariance-type",
+        type=canonical,
+        choices=TYPES,
+        metavar="TYPE",
+        default="full",
+        help="full, tied, diag, spherical, or a code of volume, shape and orientation: " + ", ".join(CODES) + "; default: full",
+    )
 
 
 def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:

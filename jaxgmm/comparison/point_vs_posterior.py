@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
+from ..covariance_types import is_classic
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
@@ -103,7 +104,8 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     """
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
+    has_errors = is_classic(mixture.covariance_type) and (prior is None or prior.has_closed_forms)
+    if inputs.options.laplace is False or work > _SLOW or not has_errors:
         return np.full(values(mixture).shape, math.nan)
     errors = _errors(mixture, *pad_data(inputs.x, inputs.weight), prior)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))
@@ -124,6 +126,8 @@ def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Lapla
     mixture, wanted = inputs.fit.mixture, inputs.options.laplace
     prior = next((s.posterior.prior for s in subjects if s.posterior.prior is not None), None)
     if wanted is False or prior is None or (wanted is None and not is_cheap(mixture, len(inputs.x))):
+        return None
+    if not is_classic(mixture.covariance_type):
         return None
     found = approximate(jax.random.key(inputs.options.seed), mixture, inputs.x, inputs.weight, prior)
     if found is None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .. import covariance
+from .. import covariance, covariance_types
 from ..host import num_positive, on_host, to_host
 from ..mixture import Mixture
 from ..processes import is_global, of_all_processes, own_parts
@@ -146,7 +146,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
             f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
             "its values; leave the column out."
         )
-    needed = covariance.fewest_rows(call.covariance_type, call.num_components, d)
+    needed = covariance_types.fewest_rows(call.covariance_type, call.num_components, d)
     is_held = call.has_prior or (problem.reg_covar is not None and float(np.asarray(problem.reg_covar)) > 0)
     if 1 < n < needed and not is_held:
         warn_at_caller(

@@ -44,6 +44,7 @@ _MANY_COMPONENTS, _SHARES_OF_NARROW = 64, (16, 4)
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+_Parameters: TypeAlias = tuple[jax.Array, jax.Array, covariance.Factors]  # log weights, means, factors
 
 
 class Rows(NamedTuple):
@@ -238,11 +239,11 @@ def _mixed_component_sums(
     coefficients = quadratic_coefficients(log_weights, mixture.means, factors, name)
 
     def chunk_sums(
-        x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array, narrow: jax.Array, few: tuple
+        x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array, narrow: jax.Array, parameters: _Parameters
     ) -> tuple:
         centered = _centred(x, w, center, is_weighted).T
         features = covariance.quadratic_features(centered, name)
-        of_few, z = log_joint(*few, centered, name)
+        of_few, z = log_joint(*parameters, centered, name)
         joint = quadratic_log_joint(coefficients, features).at[narrow].set(of_few)
         r, log_likelihood = weighted_responsibilities(joint, w, is_weighted)
         r_few = r[narrow]

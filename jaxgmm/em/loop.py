@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, covariance_types
 from ..chunking import rows_per_chunk
 from ..host import Tree
 from ..mixture import Mixture
@@ -306,7 +306,7 @@ def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Arra
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
-        status = jnp.where(count < covariance.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
+        status = jnp.where(count < covariance_types.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:

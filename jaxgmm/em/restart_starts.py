@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance, linalg
+from .. import covariance, covariance_types, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
@@ -133,7 +133,7 @@ def restart_starts(
     weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
     key_rows, key_numbers = jax.random.split(key)
-    size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))
+    size = short_run_rows(k - 1 + k * d + covariance_types.num_free(options.covariance_type, k, d))
     rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
     present = options.num_components if num_present is None else num_present
     numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
@@ -265,5 +265,5 @@ def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -
     _, mixture, count, objective, _ = end
     status = component_status(problem, mixture, count)
     degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
-    can_degenerate = bool(covariance.fewest_points(covariance_type, d))
+    can_degenerate = bool(covariance_types.fewest_points(covariance_type, d))
     return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))

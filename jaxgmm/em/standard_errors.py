@@ -24,6 +24,7 @@ from .. import covariance, linalg
 from ..calls import public
 from ..cells import REACH, look, number, numbers, numbers_of, reach
 from ..chunking import derivative_rows_per_chunk
+from ..covariance_types import check_classic_type
 from ..density import log_prob
 from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
@@ -147,7 +148,9 @@ def standard_errors(
         1.118
     """
     check_choice(kind, "kind", ESTIMATORS)
-    return _standard_errors(*pad_inputs(validate_inputs(mixture, x, prior, sample_weight)), kind)
+    inputs = validate_inputs(mixture, x, prior, sample_weight)
+    check_classic_type(inputs.mixture.covariance_type, "standard_errors")
+    return _standard_errors(*pad_inputs(inputs), kind)
 
 
 @partial(jax.jit, static_argnums=4)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..covariance_types import check_classic_type
 from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..observed import Observations
@@ -104,6 +105,7 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_classic_type(inputs.mixture.covariance_type, "laplace")
     check_draws(inputs.mixture, num_samples, num_chains)
     traced = is_traced(key, inputs)
     start, rows, weight, prior = pad_inputs(inputs, key)

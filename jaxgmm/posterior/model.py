@@ -28,6 +28,8 @@ from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
 
+_NAMES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}  # codes of the covariance types
+
 
 def model(
     x: ArrayLike | Observations,
@@ -58,7 +60,7 @@ def model(
         None: a NumPyro model declares sites and returns no value.
 
     Raises:
-        ValueError, TypeError: raised by NumPyro or JAX if shapes do not fit together.
+        ValueError, TypeError: the covariance type is not one of the four, or shapes do not fit together.
 
     Example:
         >>> import jax, jaxgmm, numpyro
@@ -73,6 +75,12 @@ def model(
         check_no_limits(x, "model")
         sample_weight = x.weight
     rows = x if isinstance(x, Observations) else jnp.asarray(x)
+    covariance_type = _NAMES.get(covariance_type, covariance_type)
+    if covariance_type not in _NAMES.values():
+        raise ValueError(
+            f"covariance_type is {covariance_type!r}, which the NumPyro model does not support; one of "
+            f"{', '.join(map(repr, _NAMES.values()))} was expected."
+        )
     weights, means, lower = parameters(
         prior, num_components=num_components, num_features=rows.shape[1], covariance_type=covariance_type
     )

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..chain_shards import chain_mesh
+from ..covariance_types import check_classic_type
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..observed import Observations
@@ -169,6 +170,7 @@ def nuts(
     start, others = _split_starts(start)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    check_classic_type(inputs.mixture.covariance_type, "nuts")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:

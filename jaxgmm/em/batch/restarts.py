@@ -71,7 +71,7 @@ def fit_restarts(
             components whose labels differ keep their places.
         prior: as in `fit`.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_restarts: the number of restarts, each with seven candidates for a start.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
@@ -90,8 +90,7 @@ def fit_restarts(
         >>> round(float(best.log_likelihood), 1)
         -1126.3
     """
-    start_options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components, covariance_type, method))
     check_count(num_restarts, "num_restarts")
     rows, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, rows)
