@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from sharded_rows import calls, compare
 
 import jaxgmm
+from jaxgmm.em.fit_warnings import warn_of_collinear_columns
 
 N = 240
 _PER_ROW = ("log_prob", "responsibilities", "predict")
@@ -54,6 +55,17 @@ class Process:
             compare(name, found, expected[self.own] if name in _PER_ROW else expected)
         return None if name in _PER_ROW else hashlib.sha256(b"".join(map(to_bytes, jax.tree.leaves(found)))).hexdigest()
 
+    def fit_many(self):
+        """Compare fits of data sets that are divided among the processes with fits of this process's own data sets."""
+        xs = np.random.default_rng(self.number).normal(size=(2, 40, 2)) + 4 * (np.arange(80) % 2).reshape(2, 40, 1)
+        sets = NamedSharding(jax.make_mesh((self.count,), ("sets",), axis_types=(AxisType.Auto,)), PartitionSpec("sets"))
+        shared = np.tile([[0.0, 0.0], [4.0, 4.0]], (2 * self.count, 1, 1))
+        starts = jaxgmm.Mixture(np.full((2 * self.count, 2), 0.5), shared, np.ones_like(shared), "diag")
+        found = jaxgmm.fit_many(starts, jax.make_array_from_process_local_data(sets, xs), tol=1e-4)
+        assert not found.mixture.means.is_fully_addressable
+        expected = jaxgmm.fit_many(starts[:2], xs, tol=1e-4)
+        compare("fit_many", found.mixture.means.addressable_data(0), np.asarray(expected.mixture.means))
+
     def errors(self):
         """Return the messages of calls that at least one process makes wrongly."""
         is_last = self.number == self.count - 1
@@ -71,6 +83,7 @@ class Process:
             message(lambda: jaxgmm.select(jax.random.key(0), x)),
             message(lambda: jaxgmm.fit(same, x, steps=3)),
             message(lambda: jaxgmm.fit(same, x, sample_weight=np.full(N, 1e-3))),
+            message(lambda: warn_of_collinear_columns(self.place(np.column_stack([self.x, 2 * self.x[:, 0]])), None)),
         ]
 
     def one_process(self, folder):
@@ -106,7 +119,7 @@ def main(folder, port, count, number, *names):
     jax.distributed.initialize(address, int(count), int(number), coordinator_bind_address=address)
     warnings.filterwarnings("ignore", message=".*(draws|chains|max_iter|far from).*")  # runs of a few steps or draws
     process = Process(int(number), int(count))
-    results = {name: process.result(name) for name in names}
+    results = {name: process.fit_many() if name == "fit_many" else process.result(name) for name in names}
     process.one_process(folder)
     Path(folder, f"{number}.json").write_text(json.dumps([results, process.errors()]))
 

@@ -27,7 +27,8 @@ from ..assignments import weighted_data
 from ..fit import check_options, fit, fit_observations
 from ..fit_warnings import emit_warnings
 from ..initialization import StartOptions, check_start_options, initialize, start_of_incomplete_rows
-from ..loop import EMProblem, Options
+from ..loop import Options
+from ..problem import EMProblem
 from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
 from ..single_normal import incomplete_data
