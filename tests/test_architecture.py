@@ -25,14 +25,14 @@ LAYERS = [
     "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
     "validation cells checkpoint tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
-    "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
+    "truncated incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
     "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
     "criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
-    "em.single_normal em.collinearity em.fit_warnings em.fit em.standard_errors em.assignments em.k_means "
-    "em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets em.batch.threads "
-    "em.batch.fit_many em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.run em.stream.fit_batches "
-    "em.stream.initialize_batches",
+    "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
+    "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "
+    "em.batch.threads em.batch.fit_many em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.run "
+    "em.stream.fit_batches em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace "
