@@ -20,9 +20,11 @@ _originals: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  #
 def arrays_in(values: Iterable[object]) -> Iterator[jax.Array]:
     """Yield the JAX arrays of pytrees; they may be traced.
 
-    Lists are not searched, because data in lists may have millions of leaves. The keys of a dictionary need not be sortable.
+    Lists are not searched, because data in lists may have millions of leaves, and JAX does not accept iterators. The keys of a
+    dictionary need not be sortable.
     """
-    searched = [list(value.values()) if isinstance(value, dict) else value for value in values if not isinstance(value, list)]
+    values = [value for value in values if not isinstance(value, list | Iterator)]
+    searched = [list(value.values()) if isinstance(value, dict) else value for value in values]
     for leaf in jax.tree.leaves(searched):
         if isinstance(leaf, jax.Array):
             yield leaf

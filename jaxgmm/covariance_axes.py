@@ -69,7 +69,7 @@ def _common_axes_jvp(equal_volume: bool, num_passes: int, primals: tuple, tangen
     rows, columns = np.triu_indices(len(axes), 1)
 
     def residual(turn: jax.Array, covariances: jax.Array, weights: jax.Array) -> jax.Array:
-        rotated = _rotate(linalg.multiply(axes, jnp.eye(len(axes), dtype=axes.dtype) + _skew(turn, len(axes))), covariances)
+        rotated = _rotate(linalg.multiply(axes, jnp.eye(len(axes), dtype=axes.dtype) + skew(turn, len(axes))), covariances)
         return _gradient(rotated, weights, equal_volume)[rows, columns]
 
     origin = jnp.zeros(len(rows), axes.dtype)
@@ -79,7 +79,7 @@ def _common_axes_jvp(equal_volume: bool, num_passes: int, primals: tuple, tangen
     inverse = linalg.solve(jacobian + _FLAT * jnp.eye(len(rows), dtype=axes.dtype), jnp.eye(len(rows), dtype=axes.dtype))
     _, change = jax.jvp(partial(residual, origin), (covariances, weights), tangents[:2])
     turn = -covariance.einsum("ij,j->i", jax.lax.stop_gradient(inverse), change)
-    return axes, linalg.multiply(axes, _skew(turn, len(axes)))
+    return axes, linalg.multiply(axes, skew(turn, len(axes)))
 
 
 def axes_of(covariances: jax.Array, weights: jax.Array) -> jax.Array:
@@ -104,7 +104,7 @@ def _rotate(axes: jax.Array, covariances: jax.Array) -> jax.Array:
     return covariance.einsum("ia,kij,jb->kab", axes, covariances, axes)
 
 
-def _skew(entries: jax.Array, size: int) -> jax.Array:
+def skew(entries: jax.Array, size: int) -> jax.Array:
     """Return the skew-symmetric matrix (D, D) with given entries above the diagonal."""
     rows, columns = np.triu_indices(size, 1)
     basis = np.zeros((len(rows), size, size), entries.dtype)

@@ -75,7 +75,7 @@ def check_classic_type(covariance_type: str, what: str) -> None:
     if not is_classic(covariance_type):
         raise ValueError(
             f"covariance_type is {covariance_type!r}, which {what} does not support; use one of "
-            f"{', '.join(map(repr, CLASSIC))}, or EM (fit, fit_many, select, bootstrap)."
+            f"{', '.join(map(repr, CLASSIC))}, or a function that does (fit, fit_many, select, bootstrap, standard_errors)."
         )
 
 
@@ -127,11 +127,17 @@ def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...
     return () if is_spherical(covariance_type) else (num_features,)
 
 
+def num_copies(covariance_type: str, num_components: int) -> tuple[int, int, int]:
+    """Return how many volumes, shapes and orientations there are: 1 if all components share one, and 0 if none is free."""
+    numbers = {"E": 1, "V": num_components, "I": 0}
+    volume, shape, orientation = (numbers[letter] for letter in code_of(covariance_type))
+    return volume, shape, orientation
+
+
 def num_free(covariance_type: str, num_components: int, num_features: int) -> int:
     """Return the number of free covariance parameters."""
-    k, d = num_components, num_features
-    copies = {"E": 1, "V": k, "I": 0}
-    volume, shape, orientation = (copies[letter] for letter in code_of(covariance_type))
+    d = num_features
+    volume, shape, orientation = num_copies(covariance_type, num_components)
     return volume + shape * (d - 1) + orientation * (d * (d - 1) // 2)
 
 

@@ -42,6 +42,8 @@ def as_numpy(value: ArrayLike, name: str) -> np.ndarray:
         raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         return _frame_as_numpy(value, name)
+    if hasattr(value, "schema") and hasattr(value, "num_columns"):
+        return _arrow_as_numpy(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -74,6 +76,13 @@ def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
         columns = [frame.iloc[:, i] for i in range(array.shape[1])] if hasattr(frame, "iloc") else array.T
     found = [_column_as_numpy(column, label, name) for label, column in zip(frame.columns, columns, strict=True)]
     return np.stack(found, 1) if found else np.zeros((len(frame), 0))
+
+
+def _arrow_as_numpy(table: Any, name: str) -> np.ndarray:
+    """Return a table or a record batch of Arrow as a NumPy array; missing values become NaN."""
+    columns = [table.column(i).to_numpy(zero_copy_only=False) for i in range(table.num_columns)]
+    found = [_column_as_numpy(column, label, name) for column, label in zip(columns, table.schema.names, strict=True)]
+    return np.stack(found, 1) if found else np.zeros((table.num_rows, 0))
 
 
 def _column_as_numpy(column: Any, label: object, name: str) -> np.ndarray:

@@ -96,8 +96,6 @@ def test_types_that_samplers_refuse():
             function(jax.random.key(0), start, x, prior)
     with pytest.raises(ValueError, match="'VEE', which smc does not support"):
         jaxgmm.smc(jax.random.key(0), x, prior, num_components=1, covariance_type="VEE")
-    with pytest.raises(ValueError, match="'VEE', which standard_errors does not support"):
-        jaxgmm.standard_errors(start, x)
     with pytest.raises(ValueError, match="'VEE', which sample_prior does not support"):
         jaxgmm.sample_prior(jax.random.key(0), prior, num_components=1, covariance_type="VEE", num_samples=2)
     assert set(CLASSIC) < set(TYPES)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
+from ..checkpoint import Checkpoint, check_target
 from ..chunking import calibration_batch
 from ..covariance_types import as_covariance_type, check_classic_type
 from ..em.fit import fit
@@ -34,7 +35,6 @@ from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..sampling import sample
 from ..status import StatusEnum
-from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
 from ..studies.parameters import free_entries, parameter_names

@@ -45,6 +45,23 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a fit to data that do not fit into memory."""
+    parser.add_argument(
+        "--batch-rows",
+        type=int,
+        metavar="N",
+        help="read the data in batches of N rows, once for each EM step, instead of holding them in memory; for a npy, parquet "
+        "or text file, or a folder of parquet files",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE.npz",
+        help="with --batch-rows: a file for the state of the fit, from which the same command continues after an interruption",
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the seed, the output folder, and the permission to overwrite files."""
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")

@@ -104,8 +104,7 @@ def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> 
     """
     mixture = inputs.fit.mixture
     work = len(inputs.x) * mixture.num_components * mixture.num_features * 20.0 * num_parameters(mixture)
-    has_errors = is_classic(mixture.covariance_type) and (prior is None or prior.has_closed_forms)
-    if inputs.options.laplace is False or work > _SLOW or not has_errors:
+    if inputs.options.laplace is False or work > _SLOW or not (prior is None or prior.has_closed_forms):
         return np.full(values(mixture).shape, math.nan)
     errors = _errors(mixture, *pad_data(inputs.x, inputs.weight), prior)
     return values(Mixture(errors.weights, errors.means, errors.covariances, mixture.covariance_type))

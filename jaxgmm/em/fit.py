@@ -22,20 +22,9 @@ from ..row_sums import Weight, weight_array
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
-from .loop import (
-    CenteredProblem,
-    EMProblem,
-    Evaluation,
-    Options,
-    centered_m_step,
-    evaluate,
-    finalize,
-    init,
-    is_running,
-    prepare,
-    step,
-)
+from .loop import Evaluation, Options, centered_m_step, evaluate, finalize, init, is_running, step
 from .m_step import check_regularisation
+from .problem import CenteredProblem, EMProblem, prepare
 from .result import Fit, Status
 from .single_normal import incomplete_data
 
@@ -174,6 +163,11 @@ def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool)
         return
     values = weight_array(weight)
     rows = len(x) if values is None else num_positive(values)
+    check_num_rows(rows, mixture, is_regularised)
+
+
+def check_num_rows(rows: int, mixture: Mixture, is_regularised: bool) -> None:
+    """Raise ValueError if there are too few rows of positive weight for the components of a concrete start."""
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

@@ -20,7 +20,7 @@ from ..row_shards import row_axes
 from ..row_sums import weight_array
 from ..validation import small_weights_message, warn_at_caller
 from .collinearity import collinear_columns
-from .loop import EMProblem
+from .problem import EMProblem
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
@@ -57,10 +57,13 @@ _REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool
 }
 
 
-def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
+def emit_warnings(
+    result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False, constant: np.ndarray | None = None
+) -> None:
     """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    The checks that do not need the result run first, while JAX still computes the fit in the background.
+    The checks that do not need the result run first, while JAX still computes the fit in the background. If the data were read
+    in batches, the problem does not contain them, and `constant` are the indices of the constant columns.
     """
     start = to_host(start)
     call = _Call(
@@ -71,7 +74,10 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
         accelerate,
         result.mixture.means.dtype == np.float32,
     )
-    constant = _warn_of_data(problem, call, start.num_features)
+    if constant is None:
+        constant = _warn_of_data(problem, call, start.num_features)
+    else:
+        _warn_of_constant(constant)
     means = start.means[start.weights > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
         warn_at_caller(
@@ -113,7 +119,7 @@ def _warn_of_components(
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
-    if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
+    if problem.x is not None and (of_all or is_singular) and covariance.is_dense(call.covariance_type):
         explained |= warn_of_collinear_columns(problem.x, weight)
     if at_floor.any() and not explained:
         _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
@@ -139,11 +145,7 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
         if constant.size:
             low, high = _column_ranges(x, weights, some, constant)
             constant = constant[low == high]
-    if constant.size:
-        warn_at_caller(
-            f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
-            "its values; leave the column out."
-        )
+    _warn_of_constant(constant)
     needed = covariance_types.fewest_rows(call.covariance_type, call.num_components, d)
     is_held = call.has_prior or (problem.reg_covar is not None and float(np.asarray(problem.reg_covar)) > 0)
     if 1 < n < needed and not is_held:
@@ -152,6 +154,15 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
             f"need at least {needed} rows to be determined; {_SIMPLER_TYPE}, or a prior."
         )
     return constant
+
+
+def _warn_of_constant(constant: np.ndarray) -> None:
+    """Warn about constant columns, if there are any."""
+    if constant.size:
+        warn_at_caller(
+            f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
+            "its values; leave the column out."
+        )
 
 
 def _column_ranges(x: jax.Array, weights: jax.Array | None, most: int | None, columns: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def moment_sums(mixture: Mixture, factors: covariance.Factors, rows: Rows, chunk
     This function always uses the whitened kernel. Only this kernel can distinguish rows that hold NaN from rows whose squares
     overflow.
     """
-    return _whitened_sums(_chunk(mixture, chunk_size), mixture, factors, rows)
+    return whitened_sums(chunk_of(mixture, chunk_size), mixture, factors, rows)
 
 
 def component_sums(
@@ -71,7 +71,7 @@ def component_sums(
 
     `tol` () is the tolerance of the fit, in nats per unit of weight.
     """
-    return _component_sums(_chunk(mixture, chunk_size), mixture, factors, rows, tol)
+    return _component_sums(chunk_of(mixture, chunk_size), mixture, factors, rows, tol)
 
 
 def unwhiten(
@@ -84,7 +84,7 @@ def unwhiten(
     return ComponentSums(count, mean, covariance.transform_scatter(factors.lower, about_mean, covariance_type))
 
 
-def _chunk(mixture: Mixture, chunk_size: int | None) -> int:
+def chunk_of(mixture: Mixture, chunk_size: int | None) -> int:
     """Return the number of rows in a chunk. This is the user's chunk size, or the default if the user gave None."""
     return chunk_size or rows_per_chunk(mixture.num_components, mixture.num_features, mixture.means.dtype)
 
@@ -94,7 +94,7 @@ def _component_sums(
     chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows, tol: jax.Array
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums, computed by the quadratic kernel for all components for which it is accurate enough."""
-    return _make_either_kernel(chunk)(_are_far(mixture, factors, tol), mixture, factors, rows)
+    return _make_either_kernel(chunk)(are_far(mixture, factors, tol), mixture, factors, rows)
 
 
 @_component_sums.defjvp
@@ -104,7 +104,7 @@ def _component_sums_jvp(chunk: int, primals: tuple, tangents: tuple) -> tuple:
 
 
 def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Array]]:
-    """Return a function that chooses the kernel by its first argument, the result of `_are_far`.
+    """Return a function that chooses the kernel by its first argument, the result of `are_far`.
 
     By default, a vmapped `cond` runs both branches for every member of the batch. With the batching rule that is defined here,
     the whitened kernel runs only if at least one member needs it.
@@ -113,10 +113,9 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
 
     @jax.custom_batching.custom_vmap
     def either(far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> tuple[ComponentSums, jax.Array]:
-        numbers = _numbers_of_narrow(mixture)
+        numbers = numbers_of_narrow(mixture)
         mixed = [partial(_mixed_component_sums, chunk, number, far) for number in numbers[1:]]
-        branch = (far.sum() > np.array(numbers)).sum()
-        return jax.lax.switch(branch, [partial(quadratic, False), *mixed, whitened], mixture, factors, rows)
+        return jax.lax.switch(kernel_index(far, numbers), [partial(quadratic, False), *mixed, whitened], mixture, factors, rows)
 
     @either.def_vmap
     def either_batched(_: int, is_batched: list, far: jax.Array, *arguments: Any) -> tuple:
@@ -133,14 +132,24 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     return either
 
 
-def _numbers_of_narrow(mixture: Mixture) -> list[int]:
+def numbers_of_narrow(mixture: Mixture) -> list[int]:
     """Return the numbers of components that the whitened kernel can compute while the quadratic kernel computes the others."""
     k = mixture.num_components
     has_own_covariances = len(mixture.covariances) == k
     return [0, *(k // share for share in _SHARES_OF_NARROW if has_own_covariances and k >= _MANY_COMPONENTS)]
 
 
-def _are_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
+def kernel_index(far: jax.Array, numbers: list[int]) -> jax.Array:
+    """Return the index () of the kernel: quadratic, with each of the numbers of narrow components, or whitened."""
+    return (far.sum() > np.array(numbers)).sum()
+
+
+def narrow_components(far: jax.Array, number: int) -> jax.Array:
+    """Return the indices of `number` components, with all `far` ones, which must be no more."""
+    return jnp.argsort(~far, stable=True)[:number]
+
+
+def are_far(mixture: Mixture, factors: covariance.Factors, tol: jax.Array) -> jax.Array:
     """Return for each component, (K,), whether the quadratic kernel is not accurate enough for `tol`."""
     return _squares(mixture, factors) >= _limit(tol, mixture.means.dtype)
 
@@ -152,7 +161,7 @@ def quadratic_error(mixture: Mixture, factors: covariance.Factors, tol: jax.Arra
     """
     squares = _squares(mixture, factors)
     near = jnp.where(squares < _limit(tol, squares.dtype), squares, 0)
-    is_used = (near != squares).sum() <= _numbers_of_narrow(mixture)[-1]
+    is_used = (near != squares).sum() <= numbers_of_narrow(mixture)[-1]
     return jnp.where(is_used, jnp.finfo(squares.dtype).eps * near.max(), 0)
 
 
@@ -174,11 +183,11 @@ def whitened_component_sums(
     chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and the log-likelihood, computed by the whitened kernel."""
-    count, first, second, log_likelihood = _whitened_sums(chunk, mixture, factors, rows)
+    count, first, second, log_likelihood = whitened_sums(chunk, mixture, factors, rows)
     return unwhiten(mixture, factors, count, first, second), log_likelihood
 
 
-def _whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
+def whitened_sums(chunk: int, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
     """Return the whitened sums and the log-likelihood, computed by the whitened kernel."""
     covariance_type, is_weighted = mixture.covariance_type, has_weights(rows.weight)
 
@@ -204,6 +213,12 @@ def _quadratic_component_sums(
     chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood by the quadratic kernel; `is_batched` says whether it runs under vmap."""
+    *moments, log_likelihood = quadratic_sums(chunk, is_batched, mixture, factors, rows)
+    return about_means(mixture, factors, *moments), log_likelihood
+
+
+def quadratic_sums(chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
+    """Return counts and moments about the centre in data units, and the log-likelihood, computed by the quadratic kernel."""
     is_weighted = has_weights(rows.weight)
     coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, mixture.covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
@@ -216,15 +231,21 @@ def _quadratic_component_sums(
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
 
     sums, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, (rows.center, coefficients))
-    return _split_sums(sums, mixture, factors), log_likelihood
+    return *split_sums(sums, mixture), log_likelihood
 
 
-def _split_sums(sums: jax.Array, mixture: Mixture, factors: covariance.Factors) -> ComponentSums:
-    """Return the component sums, given the sums (F, K) of the quadratic features times the responsibilities."""
-    covariance_type = mixture.covariance_type
-    second, first, count = covariance.split_quadratic(sums.T, covariance_type, mixture.num_features)
-    precision = covariance.precision(factors.whitener, covariance_type)
-    scatter = scatter_about_mean(count, first, second, covariance_type, precision, check_pivots=True)
+def split_sums(sums: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return counts and moments about the centre, given the sums (F, K) of quadratic features times responsibilities."""
+    second, first, count = covariance.split_quadratic(sums.T, mixture.covariance_type, mixture.num_features)
+    return count, first, second
+
+
+def about_means(
+    mixture: Mixture, factors: covariance.Factors, count: jax.Array, first: jax.Array, second: jax.Array
+) -> ComponentSums:
+    """Return the component sums, given counts and moments about the centre in data units."""
+    precision = covariance.precision(factors.whitener, mixture.covariance_type)
+    scatter = scatter_about_mean(count, first, second, mixture.covariance_type, precision, check_pivots=True)
     return ComponentSums(count, first / nonzero(count)[:, None], scatter)
 
 
@@ -232,9 +253,20 @@ def _mixed_component_sums(
     chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood. The whitened kernel computes `number` components, with all `far` ones."""
+    sums, of_few, log_likelihood = mixed_parts(chunk, number, far, mixture, factors, rows)
+    narrow = narrow_components(far, number)
+    few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
+    count, first, second = split_sums(sums, mixture)
+    all_sums, few_sums = about_means(mixture, factors, count, first, second), unwhiten(few, few_factors, *of_few)
+    return jax.tree.map(lambda leaf, some: leaf.at[narrow].set(some), all_sums, few_sums), log_likelihood
+
+
+def mixed_parts(
+    chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
+    """Return the sums (F, K) of the quadratic features, the whitened sums of the narrow components, and the log-likelihood."""
     name, is_weighted = mixture.covariance_type, has_weights(rows.weight)
-    log_weights = safe_log(mixture.weights)
-    narrow = jnp.argsort(~far, stable=True)[:number]
+    log_weights, narrow = safe_log(mixture.weights), narrow_components(far, number)
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
     coefficients = quadratic_coefficients(log_weights, mixture.means, factors, name)
 
@@ -251,9 +283,7 @@ def _mixed_component_sums(
         return covariance.einsum("fn,kn->fk", features, r), sums, log_likelihood
 
     shared = (rows.center, coefficients, narrow, (log_weights[narrow], few.means, few_factors))
-    sums, of_few, log_likelihood = sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, shared)
-    all_sums, few_sums = _split_sums(sums, mixture, factors), unwhiten(few, few_factors, *of_few)
-    return jax.tree.map(lambda leaf, some: leaf.at[narrow].set(some), all_sums, few_sums), log_likelihood
+    return sum_over_rows(chunk_sums, rows.x, rows.weight, chunk, shared)
 
 
 def _centred(x: jax.Array, w: jax.Array, center: jax.Array, is_weighted: bool) -> jax.Array:

@@ -36,7 +36,8 @@ from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
 from .kernels import Rows, whitened_component_sums
-from .loop import CenteredProblem, EMProblem, centered_m_step, component_status, prepare
+from .loop import centered_m_step, component_status
+from .problem import CenteredProblem, EMProblem, prepare
 from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more

@@ -70,7 +70,7 @@ def test_the_exact_kernel_takes_over_far_from_the_centre(covariance_type, x64):
         (1e4, jax.jit(lambda chunk, _, *rest: kernels.whitened_component_sums(chunk, *rest), static_argnums=(0, 1))),
     ):
         mixture, factors, rows = arguments(covariance_type, offset=offset)
-        assert bool(kernels._are_far(mixture, factors, TOL).any()) == (offset > 0)
+        assert bool(kernels.are_far(mixture, factors, TOL).any()) == (offset > 0)
         found, log_likelihood = jax.jit(kernels.component_sums, static_argnums=4)(mixture, factors, rows, TOL, CHUNK)
         expected, total = kernel(CHUNK, False, mixture, factors, rows)
         for name in NAMES:
@@ -82,7 +82,7 @@ def test_the_tolerance_decides_how_far_the_data_may_lie(x64):
     """A larger tolerance, or a tolerance of 0, allows the quadratic kernel farther from the centre, up to a fixed distance."""
     for offset, by_tol in ((0.0, [False] * 4), (100.0, [True, False, False, False]), (1e4, [True] * 4)):
         mixture, factors, _ = arguments("full", offset=offset)
-        assert [bool(kernels._are_far(mixture, factors, tol).any()) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
+        assert [bool(kernels.are_far(mixture, factors, tol).any()) for tol in (1e-12, 1e-8, 1e-2, 0.0)] == by_tol
         errors = [float(kernels.quadratic_error(mixture, factors, tol)) for tol in (1e-12, 1e-8, 1e-2, 0.0)]
         assert [error == 0 for error in errors] == by_tol
         assert max(errors) < 0.5e-9
@@ -125,7 +125,7 @@ def test_a_few_narrow_components_among_many(covariance_type, x64):
         covariances=many.covariances * scale.reshape(-1, *[1] * (many.covariances.ndim - 1)),
     )
     factors = positive_factors(many)
-    assert np.flatnonzero(kernels._are_far(many, factors, TOL)).tolist() == [5, 40]
+    assert np.flatnonzero(kernels.are_far(many, factors, TOL)).tolist() == [5, 40]
     exact, exact_total = jax.jit(kernels.whitened_component_sums, static_argnums=0)(CHUNK, many, factors, rows)
     found, total = jax.jit(kernels.component_sums, static_argnums=4)(many, factors, rows, TOL, CHUNK)
     for name in NAMES:

@@ -24,7 +24,8 @@ from ...row_sums import FirstRows, weight_array
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
-from ..loop import EMProblem, Options
+from ..loop import Options
+from ..problem import EMProblem
 from ..result import Fit
 from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
