@@ -14,7 +14,7 @@ from .calls import public
 from .density import as_points, log_prob_of_rows, responsibilities_of_rows
 from .inputs import as_rows
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Data, Observations, check_labels
+from .observed import Data, Observations, check_match
 from .padding import pad_data
 from .row_sums import Weight, weight_or_ones
 from .validation import warn_of_small_weights
@@ -137,7 +137,7 @@ def _validate(
     """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts."""
     mixture = as_mixture(mixture)
     rows, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    check_labels(rows, mixture.num_components)
+    check_match(rows, mixture.num_components, mixture.covariance_type)
     warn_of_small_weights(weight)
     return mixture, rows, weight
 

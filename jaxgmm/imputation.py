@@ -13,7 +13,7 @@ from .density import as_points, for_rows, responsibilities_of_rows, safe_log
 from .incomplete import conditional, conditional_covariances, conditional_means, draw_conditional, whitened_to_data
 from .memory import check_memory
 from .mixture import Mixture, MixtureLike
-from .observed import Observations
+from .observed import Observations, check_no_limits
 from .padding import cut, pad_data
 from .rounding import positive_factors
 from .validation import check_count, check_key
@@ -53,6 +53,7 @@ def impute(
     if num_imputations is None:
         padded = pad_data(rows, None, mixture).x
         return cut(_impute(mixture, padded, None, None), len(rows), -2)
+    check_no_limits(rows, "impute with a key")
     check_key(key)
     check_count(num_imputations, "num_imputations")
     bytes_ = float(num_imputations) * mixture.weights[..., 0].size * rows.x.size * rows.dtype.itemsize

@@ -46,11 +46,14 @@ class ShardedRows:
         return NamedSharding(self.mesh, PartitionSpec(self.axes))
 
     def with_weights(self, dtype: jax.typing.DTypeLike, num_rows: int) -> ShardedRows:
-        """Return the same rows with an array of weights."""
+        """Return the same rows with an array of weights.
+
+        The optimisation barrier has the same reason as that in `row_sums.weight_or_ones`.
+        """
         if self.weight is not None:
             return self
         ones = jax.lax.with_sharding_constraint(jnp.ones(num_rows, dtype), self.sharding)
-        return dataclasses.replace(self, weight=ones)
+        return dataclasses.replace(self, weight=jax.lax.optimization_barrier(ones) if isinstance(ones, Tracer) else ones)
 
 
 def row_axes(x: object) -> tuple[str, ...]:

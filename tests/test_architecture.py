@@ -25,7 +25,7 @@ LAYERS = [
     "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
     "validation cells checkpoint tables data_frames",
     "mixture component_order observed_values observed row_sums padding rounding conversions",
-    "incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
+    "truncated incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
     "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
     "criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "

@@ -28,11 +28,10 @@ from ..incomplete import (
     diagonal_factors,
     eliminate,
     explained,
-    is_diagonal,
     masked_matrices,
 )
 from ..mixture import Mixture
-from ..observed import Observations
+from ..observed import Observations, is_diagonal
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, sum_over_rows, weight_or_ones
 from ..validation import is_traced
@@ -88,9 +87,9 @@ def as_blocks(rows: Observations, weight: Any, num_components: int) -> Blocks | 
                 "method='patterns' was given for traced observations; only 'rows' is possible inside jit and vmap."
             )
         return None
-    if rows.noise is not None and not rows.shares_noise:
+    if rows.lower is not None or (rows.noise is not None and not rows.shares_noise):
         if rows.method == "patterns":
-            raise ValueError("method='patterns' was given, but each row has its own noise; method='rows' was expected.")
+            raise ValueError("method='patterns' was given, but each row has its own noise or limits; use method='rows'.")
         return None
     n, d = rows.shape
     w = np.ones(n, rows.dtype) if weight is None else np.asarray(weight)

@@ -22,7 +22,7 @@ from ..covariance_types import as_covariance_type
 from ..density import log_joint, safe_log
 from ..imputation import means_of_rows
 from ..mixture import Mixture
-from ..observed import Observations, check_columns
+from ..observed import Observations, check_columns, check_match
 from ..padding import pad_data
 from ..row_shards import ShardedRows
 from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
@@ -97,6 +97,7 @@ def initialize(
     x, weight = weighted_data(x, sample_weight, num_components)
     if isinstance(x, Observations):
         check_columns(x, weight)
+        check_match(x, num_components, covariance_type)
         single = incomplete_data(x, weight, covariance_type, 1, key)[2]
         return start_of_incomplete_rows(key, *pad_data(x, weight, key), single, options)
     return initialize_validated(key, *pad_data(x, weight, key), options=options)

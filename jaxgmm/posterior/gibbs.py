@@ -22,7 +22,7 @@ from ..chunking import gibbs_rows_per_chunk
 from ..covariance_types import check_classic_type
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..observed import Observations
+from ..observed import Observations, check_no_limits
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
@@ -114,6 +114,7 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_no_limits(inputs.x, "gibbs")
     check_classic_type(inputs.mixture.covariance_type, "gibbs")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 from numpyro import handlers
 
 from ..mixture import Mixture
-from ..observed import Observations
+from ..observed import Observations, check_no_limits
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
@@ -72,6 +72,7 @@ def model(
         ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
     if isinstance(x, Observations):
+        check_no_limits(x, "model")
         sample_weight = x.weight
     rows = x if isinstance(x, Observations) else jnp.asarray(x)
     covariance_type = _NAMES.get(covariance_type, covariance_type)

@@ -18,7 +18,7 @@ from ...component_order import ascending_order, permute_components
 from ...inputs import as_dtype
 from ...memory import check_memory
 from ...mixture import Mixture
-from ...observed import Observations, check_columns, filled_rows, is_allowed
+from ...observed import Observations, check_columns, check_match, filled_rows, is_allowed
 from ...padding import pad_data
 from ...priors.interface import MixturePrior
 from ...row_sums import Weight, total_weight, weight_array
@@ -146,6 +146,7 @@ def _fit_observations(
     static = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
     check_options(problem.prior, (k, rows.shape[1], name), tol=tol, reg_covar=reg_covar, **static)
     check_columns(rows, weight_array(problem.weight))
+    check_match(rows, k, name)
     single = incomplete_data(rows, problem.weight, name, 1, key)[2]
     starts = _starts(jax.random.split(key, num_restarts), *pad_data(rows, problem.weight, key), single, start_options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
