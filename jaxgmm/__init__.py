@@ -20,9 +20,10 @@ says whether they agree:
 Matplotlib axes that you pass.
 
 `fit_restarts` fits from several starts and returns the best fit. `select` compares numbers of components and covariance types.
-`fit_many` fits many data sets, whose numbers of rows may differ. `standard_errors` computes standard errors from the
-information matrix or by the sandwich estimator, and `bootstrap` fits replicates of the data. A fit is differentiable:
-`jax.grad` of a function that calls `fit` gives the influence of each point, weight and hyperparameter.
+`fit_many` fits many data sets, whose numbers of rows may differ. `fit_batches` fits data that do not fit into memory.
+`standard_errors` computes standard errors from the information matrix or by the sandwich estimator, and `bootstrap` fits
+replicates of the data. A fit is differentiable: `jax.grad` of a function that calls `fit` gives the influence of each point,
+weight and hyperparameter.
 
 `observations` takes data with missing values, measurement noise or partly known labels, and `impute` and `denoise` say what a
 mixture makes of them.
@@ -43,6 +44,7 @@ Public names, grouped by purpose (for the full description of a name, call `help
     starts          initialize from_labels from_responsibilities
     EM              fit Fit Status ComponentStatus e_step m_step Moments fit_restarts
     many data sets  fit_many pad
+    large data      fit_batches read_batches initialize_batches
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
                     likelihood_ratio_test LikelihoodRatioTest
@@ -119,10 +121,13 @@ if typing.TYPE_CHECKING:
     from .em.standard_errors import InformationStatus as InformationStatus
     from .em.standard_errors import StandardErrors as StandardErrors
     from .em.standard_errors import standard_errors as standard_errors
+    from .em.stream.fit_batches import fit_batches as fit_batches
+    from .em.stream.initialize_batches import initialize_batches as initialize_batches
     from .imputation import denoise as denoise
     from .imputation import impute as impute
     from .io.archive import load as load
     from .io.archive import save as save
+    from .io.read_batches import read_batches as read_batches
     from .io.read_table import read_table as read_table
     from .likelihood_ratio import LikelihoodRatioTest as LikelihoodRatioTest
     from .likelihood_ratio import likelihood_ratio_test as likelihood_ratio_test
@@ -165,6 +170,9 @@ _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
     "pad": ".em.batch.data_sets",
+    "fit_batches": ".em.stream.fit_batches",
+    "initialize_batches": ".em.stream.initialize_batches",
+    "read_batches": ".io.read_batches",
     "Distance": ".distances",
     "distance": ".distances",
     "LikelihoodRatioTest": ".likelihood_ratio",

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+import jax
+
 from .explicit_axes import call_with_auto_axes, explicit_mesh
+from .processes import call_across_processes, is_inside
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -69,6 +72,8 @@ def public(function: Callable[P, R], further: tuple[str, ...] = ()) -> Callable[
                 )
         if further and not kwargs.keys() <= known:
             raise TypeError(_sentence(function, args, kwargs, further))
+        if jax.distributed.is_initialized() and not is_inside():
+            return call_across_processes(call, function, further, args, kwargs)
         mesh = explicit_mesh((*args, *kwargs.values()))
         try:
             if mesh is None:

@@ -34,7 +34,7 @@ def look(value: object) -> np.ndarray | None:
         return np.asarray(value)
     if not isinstance(value, jax.Array) or is_traced(value) or value.is_deleted():
         return None
-    if not value.is_fully_addressable:
+    if not (value.is_fully_addressable or value.is_fully_replicated):
         return None
     value = on_host(value)
     return np.asarray(value) if isinstance(value, np.ndarray) or value.nbytes <= _MAX_COPY else None

@@ -18,6 +18,7 @@ GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays
 # number of EM steps of a batch after which the data sets that have converged are set aside; 4 to 16 steps were equally fast
 STEPS_PER_ROUND = 8
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
+SMALLEST_BATCH = 256  # rows; shorter batches of a fit over batches are padded to this length
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _MANY_ROWS = 2048  # rows; with more rows, the time of an EM step is nearly proportional to the number of rows
 _LENGTHS_PER_OCTAVE = (8, 12)  # a padded length is about 2^(i / 8) for an integer i, and 2^(i / 12) above `_MANY_ROWS` rows
@@ -112,6 +113,11 @@ def derivative_rows_per_chunk() -> int:
 def start_rows(num_components: int) -> int:
     """Return the number of rows from which starts are computed; more rows did not lead to better optima."""
     return max(2048, 64 * num_components)
+
+
+def sample_rows(num_components: int) -> int:
+    """Return the number of rows of a stream that are kept in memory to make a start from them."""
+    return max(1 << 16, 16 * start_rows(num_components))
 
 
 def short_run_rows(num_parameters: int) -> int:

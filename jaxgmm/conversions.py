@@ -9,9 +9,10 @@ import numpy as np
 
 from . import covariance
 from .calls import public
+from .covariance_types import as_covariance_type, check_classic_type
 from .mixture import Mixture, MixtureLike, as_mixture, make_mixture
 from .rounding import positive_factors
-from .validation import check_covariance_type, is_traced
+from .validation import is_traced
 
 if TYPE_CHECKING:
     import sklearn.mixture
@@ -49,7 +50,7 @@ def from_sklearn(estimator: Any) -> Mixture:
         )
     if not all(hasattr(estimator, name) for name in ("weights_", "means_", "covariances_")):
         raise ValueError(f"estimator, a {type(estimator).__name__}, is not fitted; call its method fit first.")
-    check_covariance_type(estimator.covariance_type)
+    check_classic_type(as_covariance_type(estimator.covariance_type), "scikit-learn")
     means, covariances = np.asarray(estimator.means_), np.asarray(estimator.covariances_)
     shape = covariance.storage_shape(estimator.covariance_type, *means.shape)
     if covariances.size != np.prod(shape):
@@ -98,6 +99,7 @@ def to_sklearn(mixture: MixtureLike) -> sklearn.mixture.GaussianMixture:
     parameters = sklearn_parameters(one)
     if not all(np.isfinite(value).all() for value in parameters.values()):
         raise ValueError("mixture holds NaN or infinity: the fit that it came from failed; look at its status.")
+    check_classic_type(one.covariance_type, "scikit-learn")
     estimator = estimators.GaussianMixture(one.num_components, covariance_type=one.covariance_type)
     for name, value in parameters.items():
         setattr(estimator, name, value)

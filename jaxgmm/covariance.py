@@ -1,17 +1,11 @@
-"""Define the covariance types. A covariance type determines how covariances are stored and how scatters are pooled.
+"""Linear algebra of covariances in storage form: factorisation, scatters, whitening and pooling.
 
-    full       (K, D, D)   one dense matrix for each component
-    tied       (1, D, D)   one dense matrix, pooled over the components
-    diag       (K, D)      one variance for each component and feature
-    spherical  (K, 1)      one variance for each component, pooled over the features
+Covariances are stored as matrices (..., K or 1, D, D) for dense covariance types, and as variances (..., K or 1, D or 1) for
+the other types. `covariance_types` says which type is stored how; this module only reads that, and relies on broadcasting.
 
-These shapes are called the storage form. Only this module and the NumPyro model branch on the covariance type, so a new
-covariance type is added here. All other code relies on broadcasting. The NumPyro model is deliberately an independent
-description of the same mixture.
-
-A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for full and tied, "diagonal"
-(..., D) for diag and spherical. All functions accept leading batch axes. In shapes, "K or 1" is K, but 1 for tied;
-"D or 1" is D, but 1 for spherical.
+A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for dense types, "diagonal"
+(..., D) for the others. All functions accept leading batch axes. In shapes, "K or 1" is K, but 1 if all components share one
+covariance; "D or 1" is D, but 1 if one variance applies to all features.
 """
 
 from __future__ import annotations
@@ -24,66 +18,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import linalg
+from .covariance_types import is_dense, is_shared, is_spherical, storage_shape
 
-TYPES = ("full", "tied", "diag", "spherical")
 # by default, some GPUs multiply in the format TF32, whose relative error of 1e-3 is too large for EM
 einsum = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
-def is_dense(covariance_type: str) -> bool:
-    """Return whether covariances are stored as matrices, as for full and tied."""
-    return covariance_type in ("full", "tied")
-
-
-def storage_shape(covariance_type: str, num_components: int, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the covariances of one mixture."""
-    k, d = num_components, num_features
-    return {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[covariance_type]
-
-
 def without_shared_axis(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
-    """Return the covariances of one mixture without the axis of length 1: (D, D) for tied and (K,) for spherical."""
-    axis = {"tied": 0, "spherical": -1}.get(covariance_type)
-    return covariances if axis is None else covariances.squeeze(axis)
-
-
-def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...]:
-    """Return the shape of the scale parameter in the inverse Wishart or inverse gamma law of one covariance."""
-    d = num_features
-    return {"full": (d, d), "tied": (d, d), "diag": (d,), "spherical": ()}[covariance_type]
-
-
-def num_free(covariance_type: str, num_components: int, num_features: int) -> int:
-    """Return the number of free covariance parameters."""
-    k, d = num_components, num_features
-    return {"full": k * d * (d + 1) // 2, "tied": d * (d + 1) // 2, "diag": k * d, "spherical": k}[covariance_type]
-
-
-def fewest_points(covariance_type: str, num_features: int) -> int:
-    """Return the smallest number of points that determine the covariance of one component.
-
-    This number is D + 1 for full, and 2 for diag and spherical. It is 0 for tied, where components have no covariance of their
-    own. A component with fewer points is degenerate.
-    """
-    return {"full": num_features + 1, "tied": 0, "diag": 2, "spherical": 2}[covariance_type]
-
-
-def fewest_rows(covariance_type: str, num_components: int, num_features: int) -> int:
-    """Return the smallest number of rows from which the covariances can be estimated.
-
-    With fewer rows, estimation is impossible, however the rows are divided among the components. The number is D + 1 for full,
-    and 2 for diag and spherical. For tied it is D + K, because the pooled scatter is computed about K means.
-    """
-    k, d = num_components, num_features
-    return {"full": d + 1, "tied": d + k, "diag": 2, "spherical": 2}[covariance_type]
+    """Return the covariances of one mixture without the axes of length 1: (D, D) for tied and (K,) for spherical."""
+    covariances = covariances.squeeze(-1) if is_spherical(covariance_type) else covariances
+    return covariances.squeeze(0) if is_shared(covariance_type) else covariances
 
 
 class Factors(NamedTuple):
     """Factors of covariances. Densities and moments use these factors, and EM computes them once per step.
 
     Attributes:
-        lower: Cholesky factors L (..., K or 1, D, D) for full and tied; standard deviations (..., K, D or 1) for diag and
-            spherical.
+        lower: Cholesky factors L (..., K or 1, D, D) for dense types; standard deviations (..., K or 1, D or 1) for the others.
         whitener: L^-1, or reciprocals of the standard deviations, in the shape of `lower`.
         half_log_det: (..., K or 1), log |Sigma| / 2.
     """
@@ -227,17 +178,21 @@ def expand(values: jax.Array, covariance_type: str) -> jax.Array:
 
 
 def pool(scatters: jax.Array, covariance_type: str) -> jax.Array:
-    """Pool scatters into the storage form: for tied, sum them over components; for spherical, average them over features."""
-    if covariance_type == "tied":
-        return scatters.sum(-3, keepdims=True)
-    if covariance_type == "spherical":
-        return scatters.mean(-1, keepdims=True)
-    return scatters
+    """Pool scatters into the storage form: sum them over components that share one covariance, and average over features.
+
+    Only for spherical types, one variance applies to all features, and the scatters are averaged over the features.
+    """
+    if is_shared(covariance_type):
+        scatters = scatters.sum(-3 if is_dense(covariance_type) else -2, keepdims=True)
+    return scatters.mean(-1, keepdims=True) if is_spherical(covariance_type) else scatters
 
 
 def pool_counts(counts: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the divisor that turns pooled scatters into maximum likelihood covariances; `counts` has the shape (..., K)."""
-    if covariance_type == "tied":
+    """Return the divisor that turns pooled scatters into covariances; `counts` has the shape (..., K).
+
+    Unless the covariances are coupled, the quotients are the maximum likelihood estimates.
+    """
+    if is_shared(covariance_type):
         counts = counts.sum(-1, keepdims=True)
     return expand(counts, covariance_type)
 
@@ -259,7 +214,7 @@ def relative_ridge(covariances: jax.Array, fraction: float | jax.Array, covarian
 def from_data_scatter(scatter: jax.Array, covariance_type: str) -> jax.Array:
     """Return the scatter of all data, (..., D, D) or (..., D), in the storage form, with a component axis of length 1."""
     scatter = jnp.expand_dims(scatter, -3 if is_dense(covariance_type) else -2)
-    return scatter.mean(-1, keepdims=True) if covariance_type == "spherical" else scatter
+    return scatter.mean(-1, keepdims=True) if is_spherical(covariance_type) else scatter
 
 
 @overload
@@ -291,13 +246,18 @@ def to_dense(
 
 
 def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:
-    """Return dense matrices (..., K, D, D) in the storage form of the covariance type; tied stores their weighted average."""
-    if covariance_type == "full":
+    """Return dense matrices (..., K, D, D) of the covariance type in its storage form.
+
+    If the type cannot hold the matrices, the result is their weighted average over components that share one covariance, and
+    their average over features that share one variance.
+    """
+    if is_shared(covariance_type):
+        total = weights.sum(-1)[..., None, None, None]
+        matrices = (weights[..., None, None] * matrices).sum(-3, keepdims=True) / total
+    if is_dense(covariance_type):
         return matrices
-    if covariance_type == "tied":
-        return (weights[..., None, None] * matrices).sum(-3, keepdims=True) / weights.sum(-1)[..., None, None, None]
     diagonal = linalg.diagonal(matrices)
-    return diagonal if covariance_type == "diag" else diagonal.mean(-1, keepdims=True)
+    return diagonal.mean(-1, keepdims=True) if is_spherical(covariance_type) else diagonal
 
 
 def lower_diagonal(factors: Factors, covariance_type: str) -> jax.Array:
@@ -326,15 +286,15 @@ def floor_fraction(floor: jax.Array, factors: Factors, covariance_type: str) -> 
 
 
 def permute(covariances: jax.Array, order: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the covariances with the components in the order `order` (..., K); a tied covariance does not change."""
-    if covariance_type == "tied":
+    """Return the covariances with the components in the order `order` (..., K); a shared covariance does not change."""
+    if is_shared(covariance_type):
         return covariances
     return jnp.take_along_axis(covariances, expand(order, covariance_type), axis=-3 if is_dense(covariance_type) else -2)
 
 
 def select_components(mask: jax.Array, new: jax.Array, old: jax.Array, covariance_type: str) -> jax.Array:
-    """Return `new` where the mask (..., K) is True, else `old`; the tied covariance is `new` if any entry is True."""
-    if covariance_type == "tied":
+    """Return `new` where the mask (..., K) is True, else `old`; a shared covariance is `new` if any entry is True."""
+    if is_shared(covariance_type):
         mask = mask.any(-1, keepdims=True)
     return jnp.where(expand(mask, covariance_type), new, old)
 
@@ -373,7 +333,7 @@ def mode_denominator(
     d = num_features
     base = degrees_of_freedom + (d + 1 if is_dense(covariance_type) else 2)
     num_points = counts + present.astype(counts.dtype) if means_share_covariance else counts
-    if covariance_type == "spherical":
+    if is_spherical(covariance_type):
         num_points = d * num_points
     return expand(jnp.asarray(base)[..., None], covariance_type) + pool_counts(num_points, covariance_type)
 
@@ -381,16 +341,16 @@ def mode_denominator(
 def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
     """Add a component axis to the scale of a prior.
 
-    The scale has the shape (..., D, D) for full and tied, (..., D) for diag, and (...) for spherical.
+    The scale has the shape (..., D, D) for dense types, (...) for spherical types, and (..., D) for the others.
     """
-    if covariance_type == "spherical":
+    if is_spherical(covariance_type):
         return scale[..., None, None]
     return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)
 
 
 def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return the pooled scatters to be added to the scale of a prior; for spherical, turn averages over features into sums."""
-    return pooled * num_features if covariance_type == "spherical" else pooled
+    """Return the pooled scatters to be added to the scale of a prior; for spherical types, turn averages into sums."""
+    return pooled * num_features if is_spherical(covariance_type) else pooled
 
 
 def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
@@ -398,6 +358,6 @@ def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int)
 
     A point adds one degree of freedom, or D if the covariance is spherical.
     """
-    if covariance_type == "tied":
-        return counts.sum(-1, keepdims=True)
-    return num_features * counts if covariance_type == "spherical" else counts
+    if is_shared(covariance_type):
+        counts = counts.sum(-1, keepdims=True)
+    return num_features * counts if is_spherical(covariance_type) else counts

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from . import covariance
+from . import covariance_types
 from .calls import public
 from .density import as_points, log_prob_of_rows, responsibilities_of_rows
 from .inputs import as_rows
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Data, Observations, check_labels
+from .observed import Data, Observations, check_match
 from .padding import pad_data
 from .row_sums import Weight, weight_or_ones
 from .validation import warn_of_small_weights
@@ -137,7 +137,7 @@ def _validate(
     """Return a mixture, data (N, D) or observations, and weights (N,) or None; warn if the weights cannot be counts."""
     mixture = as_mixture(mixture)
     rows, weight = as_rows(x, sample_weight, check_values=False, num_features=mixture.num_features)
-    check_labels(rows, mixture.num_components)
+    check_match(rows, mixture.num_components, mixture.covariance_type)
     warn_of_small_weights(weight)
     return mixture, rows, weight
 
@@ -145,5 +145,5 @@ def _validate(
 def _num_free(mixture: Mixture) -> jax.Array:
     """Return, for each mixture, the number of free parameters of the components that are present."""
     d, name = mixture.num_features, mixture.covariance_type
-    totals = [k - 1 + k * d + covariance.num_free(name, k, d) for k in range(mixture.num_components + 1)]
+    totals = [k - 1 + k * d + covariance_types.num_free(name, k, d) for k in range(mixture.num_components + 1)]
     return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]

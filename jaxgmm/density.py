@@ -25,7 +25,7 @@ from .chunking import density_rows_per_chunk
 from .host import cast
 from .incomplete import conditional
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Data, Observations, as_observed_data, check_labels, is_allowed
+from .observed import Data, Observations, as_observed_data, check_match, is_allowed
 from .padding import cut, pad_data
 from .rounding import positive_factors
 from .row_shards import ShardedRows, map_over_shards
@@ -203,7 +203,7 @@ def as_points(mixture: MixtureLike, x: ArrayLike | Observations) -> tuple[Mixtur
     mixture = as_mixture(mixture)
     if isinstance(x, Observations):
         rows, _ = as_observed_data(x, None, mixture.num_features)
-        check_labels(rows, mixture.num_components)
+        check_match(rows, mixture.num_components, mixture.covariance_type)
         dtype = jnp.result_type(rows.dtype, mixture.means.dtype)
         return mixture, rows.astype(dtype).with_own_noise() if isinstance(rows, Observations) else cast(rows, dtype)
     x = as_data(x, num_features=mixture.num_features)

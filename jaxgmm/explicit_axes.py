@@ -15,21 +15,18 @@ import jax
 from jax.core import Tracer
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from .copies import arrays_in, copy_arrays
+
 
 def explicit_mesh(values: Iterable[object]) -> Mesh | AbstractMesh | None:
-    """Return a mesh with an Explicit axis on which an array of a pytree lies, or None; for traced arrays, it is abstract.
-
-    Lists are not searched, because data in lists may have millions of leaves. The keys of a dictionary need not be sortable.
-    """
+    """Return a mesh with an Explicit axis on which an array of a pytree lies, or None; for traced arrays, it is abstract."""
     found = None
-    searched = [list(value.values()) if isinstance(value, dict) else value for value in values if not isinstance(value, list)]
-    for leaf in jax.tree.leaves(searched):
-        if isinstance(leaf, jax.Array):
-            mesh = getattr(jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else leaf.sharding, "mesh", None)
-            if mesh is not None and AxisType.Explicit in mesh.axis_types:
-                found = mesh
-                if isinstance(leaf, Tracer):
-                    break
+    for leaf in arrays_in(values):
+        mesh = getattr(jax.typeof(leaf).sharding if isinstance(leaf, Tracer) else leaf.sharding, "mesh", None)
+        if mesh is not None and AxisType.Explicit in mesh.axis_types:
+            found = mesh
+            if isinstance(leaf, Tracer):
+                break
     return found
 
 
@@ -38,7 +35,7 @@ def call_with_auto_axes(function: Callable[..., Any], mesh: Mesh | AbstractMesh,
     if not isinstance(mesh, Mesh):
         return _call_traced(function, mesh, args, kwargs)
     auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
-    args, kwargs = tuple(_move(value, mesh, auto) for value in args), _move(kwargs, mesh, auto)
+    args, kwargs = _move(args, mesh, auto), _move(kwargs, mesh, auto)
     with _context(auto):
         result = function(*args, **kwargs)
     return _move(result, auto, mesh)
@@ -73,17 +70,13 @@ def _context(mesh: Mesh) -> AbstractContextManager:
 
 def _move(tree: Any, source: Mesh, target: Mesh) -> Any:
     """Return a pytree whose concrete arrays on the mesh `source` lie on the mesh `target`, which has the same devices."""
-    if isinstance(tree, dict):  # JAX would sort its keys
-        return {key: _move(value, source, target) for key, value in tree.items()}
 
-    def move(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
-            return leaf
-        sharding = leaf.sharding
+    def move(array: jax.Array) -> jax.Array:
+        sharding = array.sharding
         if isinstance(sharding, NamedSharding) and sharding.mesh == source:
-            return jax.device_put(leaf, NamedSharding(target, sharding.spec))
+            return jax.device_put(array, NamedSharding(target, sharding.spec))
         if sharding.is_fully_replicated and sharding.device_set == set(source.devices.flat):
-            return jax.device_put(leaf, NamedSharding(target, PartitionSpec()))
-        return leaf
+            return jax.device_put(array, NamedSharding(target, PartitionSpec()))
+        return array
 
-    return jax.tree.map(move, tree)
+    return copy_arrays(tree, move)

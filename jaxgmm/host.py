@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from .chunking import on_cpu
+from .processes import is_global, of_all_processes, over_parts, own_parts
 
 Tree = TypeVar("Tree")
 _ALIGNMENT = 64  # bytes; on a CPU, XLA shares the memory of a NumPy array if its address is a multiple of this number
@@ -61,12 +62,22 @@ def cast(array: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 def extremes(array: jax.Array) -> tuple[float, float]:
     """Return the smallest and the largest value of a concrete array; this also works while jit traces the caller."""
+    if is_global(array):  # if there is a NaN, both are NaN in all processes; collective operations can lose a NaN
+        own = [extremes(part) for (part,) in own_parts(array) if isinstance(part, jax.Array) and part.size]
+        low, high = np.array(own or [(np.inf, -np.inf)]).T
+        every = of_all_processes(np.array([low.min(), high.max()]), array)
+        return float(every[:, 0].min()), float(every[:, 1].max())
     host = on_host(array)  # use NumPy, because XLA rounds subnormal numbers to zero
     if isinstance(host, np.ndarray):
         return float(host.min()), float(host.max())
     with jax.ensure_compile_time_eval():
         low, high = np.asarray(_extremes(array))
     return float(low), float(high)
+
+
+def num_positive(array: jax.Array) -> int:
+    """Return the number of positive entries of a concrete array."""
+    return int(over_parts(lambda values: (values > 0).sum(), array))
 
 
 @jax.jit

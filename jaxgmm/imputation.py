@@ -7,13 +7,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from . import covariance, linalg
+from . import covariance
 from .calls import public
-from .density import as_points, for_rows, responsibilities_of_rows
-from .incomplete import conditional, conditional_covariances, conditional_means, whitened_to_data
+from .density import as_points, for_rows, responsibilities_of_rows, safe_log
+from .incomplete import conditional, conditional_covariances, conditional_means, draw_conditional, whitened_to_data
 from .memory import check_memory
 from .mixture import Mixture, MixtureLike
-from .observed import Observations
+from .observed import Observations, check_no_limits
 from .padding import cut, pad_data
 from .rounding import positive_factors
 from .validation import check_count, check_key
@@ -53,6 +53,7 @@ def impute(
     if num_imputations is None:
         padded = pad_data(rows, None, mixture).x
         return cut(_impute(mixture, padded, None, None), len(rows), -2)
+    check_no_limits(rows, "impute with a key")
     check_key(key)
     check_count(num_imputations, "num_imputations")
     bytes_ = float(num_imputations) * mixture.weights[..., 0].size * rows.x.size * rows.dtype.itemsize
@@ -126,30 +127,12 @@ def _numbers(key: jax.Array, rows: Observations, mixture: Mixture) -> tuple[jax.
 
 
 def _draws(mixture: Mixture, drawn: tuple[Observations, jax.Array, jax.Array]) -> jax.Array:
-    """Return draws of x_n given y_n, (n, D).
-
-    A complete row and its noise are drawn first. The draw is then corrected by the conditional mean of the difference between
-    the observed values and those of the drawn row (Hoffman & Ribak 1991), which needs no further factorisation.
-    """
+    """Return draws of x_n given y_n, (n, D)."""
     rows, normal, gumbel = drawn
-    (k, d), factors = mixture.means.shape, positive_factors(mixture)
-    u = jnp.broadcast_to(normal[:, :d].T, (k, d, len(normal)))
-    simulated = covariance.whiten_each(factors.lower, u, mixture.covariance_type) + _noise(rows, normal[:, d:]).T[None]
-    given = conditional(mixture.means, factors, rows, mixture.covariance_type, moved=jnp.moveaxis(simulated, 1, 0))
-    by_component = whitened_to_data(mixture, factors, u + conditional_means(given))
-    r = responsibilities_of_rows(mixture, rows)
-    labels = (jnp.where(r > 0, jnp.log(jnp.where(r > 0, r, 1)), -jnp.inf) + gumbel).argmax(-1)
+    deviations = draw_conditional(mixture.means, positive_factors(mixture), rows, mixture.covariance_type, normal)[1]
+    by_component = mixture.means[:, :, None] + deviations
+    labels = (safe_log(responsibilities_of_rows(mixture, rows)) + gumbel).argmax(-1)
     return jnp.take_along_axis(by_component, labels[None, None], 0)[0].T
-
-
-def _noise(rows: Observations, normal: jax.Array) -> jax.Array:
-    """Return noise (n, D) made of standard normal numbers (n, D)."""
-    if rows.noise is None:
-        return jnp.zeros_like(normal)
-    if rows.noise.ndim == 2:
-        return jnp.sqrt(rows.noise) * normal
-    values, vectors = linalg.eigh(rows.noise)
-    return covariance.einsum("nij,nj->ni", vectors, jnp.sqrt(jnp.maximum(values, 0)) * normal)
 
 
 @jax.jit

@@ -19,9 +19,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from . import covariance
+from . import covariance, linalg
 from .mixture import Mixture
-from .observed import Observations
+from .observed import Observations, is_diagonal, shifted_limits
+from .truncated import truncated_normal
+
+
+class LimitEffects(NamedTuple):
+    """The changes of E[u] and Cov[u] in rows with a value between limits: Cov[u] = I - G'G + change q q'.
+
+    Attributes:
+        shift: (K, D, n), the change of E[u].
+        direction: (K, D, n), q; with diagonal matrices, every feature is a direction of its own, and q is 1.
+        change: (K, 1 or D, n).
+    """
+
+    shift: jax.Array
+    direction: jax.Array
+    change: jax.Array
 
 
 class Conditional(NamedTuple):
@@ -31,16 +46,15 @@ class Conditional(NamedTuple):
         log_normal: (K, n), log N(y_n | k).
         residual: (D, K, n), f.
         gain: (D, D, K or 1, n), G with its rows first, or its diagonal (D, K, n).
+        simulated: (D, K, n), M^-1 m s for numbers s that the caller gave, or None.
+        limits: what limits of censored values add to the law of u, or None.
     """
 
     log_normal: jax.Array
     residual: jax.Array
     gain: jax.Array
-
-
-def is_diagonal(covariance_type: str, noise: jax.Array | None) -> bool:
-    """Return whether the covariances of the components and the noise of the rows are both diagonal."""
-    return not covariance.is_dense(covariance_type) and (noise is None or noise.ndim == 2)
+    simulated: jax.Array | None = None
+    limits: LimitEffects | None = None
 
 
 def conditional(
@@ -50,7 +64,7 @@ def conditional(
     covariance_type: str,
     *,
     with_gain: bool = True,
-    moved: jax.Array | None = None,
+    simulated: jax.Array | None = None,
 ) -> Conditional:
     """Return log-densities and the conditional law of the whitened rows, given their observed values.
 
@@ -59,21 +73,55 @@ def conditional(
         factors: the factors of the covariances.
         rows: n rows without weights.
         covariance_type: the covariance type of the mixture.
-        with_gain: whether the gain is needed; otherwise it has no columns.
-        moved: (D, K, n), numbers that are subtracted from the rows before anything is computed, or None.
+        with_gain: whether the gain is needed; otherwise it has no columns, unless there are limits.
+        simulated: (D, K, n), further rows without their means, or None.
     """
     mask = rows.mask().T.astype(means.dtype)  # (D, n)
-    deviation = rows.x.T[:, None] - means.T[:, :, None]
-    residual = jnp.where(mask[:, None] > 0, deviation if moved is None else deviation - moved, 0)  # (D, K, n)
+    is_seen = mask[:, None] > 0
+    right = [jnp.where(is_seen, rows.x.T[:, None] - means.T[:, :, None], 0)]  # (D, K, n)
+    if simulated is not None:
+        right.append(jnp.where(is_seen, simulated, 0))
     if is_diagonal(covariance_type, rows.noise):
         sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
         root, gain = diagonal_factors(sd, mask, rows.noise)
-        residual, half_log_det = residual / root, jnp.log(root).sum(0)
+        half_log_det, solved = jnp.log(root).sum(0), [side / root for side in right]
     else:
-        matrix, right = masked_matrices(factors.lower, mask, rows.noise, covariance_type, means.shape[1])
-        half_log_det, residual, gain = eliminate(matrix, residual, right if with_gain else right[:, :0])
+        matrix, root = masked_matrices(factors.lower, mask, rows.noise, covariance_type, means.shape[1])
+        half_log_det, gain, *solved = eliminate(matrix, root if with_gain or rows.lower is not None else root[:, :0], *right)
     constant = mask.sum(0) * (math.log(2 * math.pi) / 2)
-    return Conditional(-0.5 * (residual**2).sum(0) - half_log_det - constant[None], residual, gain)
+    log_normal = -0.5 * (solved[0] ** 2).sum(0) - half_log_det - constant[None]
+    found = Conditional(log_normal, solved[0], gain, solved[1] if simulated is not None else None)
+    return found if rows.lower is None else _with_limits(found, means, factors, rows, covariance_type)
+
+
+def _with_limits(
+    given: Conditional, means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str
+) -> Conditional:
+    """Return the law of rows in which values are known to lie between limits.
+
+    With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, one value of
+    a row may be. Given the observed values, this value is normal with variance v, and q is the covariance of u with it.
+    """
+    assert rows.lower is not None
+    assert rows.upper is not None
+    d, valid = means.shape[1], (rows.lower < rows.upper).T  # rows of weight 0 may hold other limits
+    lower, upper = jnp.where(valid, rows.lower.T, -jnp.inf), jnp.where(valid, rows.upper.T, jnp.inf)
+    if given.gain.ndim == 3:
+        sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
+        law = truncated_normal(*((limit[:, None] - means.T[:, :, None]) / sd for limit in (lower, upper)))  # (D, K, n)
+        shift, change = (jnp.moveaxis(leaf, 0, 1) for leaf in (law.mean, law.variance - 1))
+        effects = LimitEffects(shift, jnp.ones_like(shift), change)
+        return given._replace(log_normal=given.log_normal + law.log_probability.sum(0), limits=effects)
+    is_censored = (jnp.isfinite(lower) | jnp.isfinite(upper)).astype(means.dtype)  # (D, n), at most one in each row
+    lower_factors = jnp.broadcast_to(_dense(factors.lower, covariance_type, d), (len(means), d, d))
+    row = covariance.einsum("in,kia->kan", is_censored, lower_factors)
+    q = row - _lifted(given.gain, (given.gain * jnp.moveaxis(row, 1, 0)[None]).sum(1))
+    v = (row * q).sum(1)
+    v = jnp.where(v > 0, v, 1)
+    mean = covariance.einsum("in,ki->kn", is_censored, means) + (row * _lifted(given.gain, given.residual)).sum(1)
+    law = truncated_normal((lower.max(0)[None] - mean) / jnp.sqrt(v), (upper.min(0)[None] - mean) / jnp.sqrt(v))
+    effects = LimitEffects(q * (law.mean / jnp.sqrt(v))[:, None], q, ((law.variance - 1) / v)[:, None])
+    return given._replace(log_normal=given.log_normal + law.log_probability, limits=effects)
 
 
 def diagonal_factors(sd: jax.Array, mask: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -118,12 +166,61 @@ def eliminate(matrix: jax.Array, *right: jax.Array) -> tuple[jax.Array, ...]:
 
 def conditional_means(given: Conditional) -> jax.Array:
     """Return E[u | y_n, k], (K, D, n)."""
-    if given.gain.ndim == 3:
-        return jnp.moveaxis(given.gain * given.residual, 0, 1)
-    return jnp.moveaxis((given.gain * given.residual[:, None]).sum(0), 0, 1)
+    mean = _lifted(given.gain, given.residual)
+    return mean if given.limits is None else mean + given.limits.shift
+
+
+def _lifted(gain: jax.Array, f: jax.Array) -> jax.Array:
+    """Return G' f, (K, D, n)."""
+    return jnp.moveaxis(gain * f if gain.ndim == 3 else (gain * f[:, None]).sum(0), 0, 1)
+
+
+def draw_conditional(
+    means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str, normal: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return log N(y_n | k), (K, n), and draws of x_n - mu_k given y_n and the component k, (K, D, n).
+
+    A complete row and its noise are drawn first. The draw is then corrected by the conditional mean of the difference between
+    the observed values and those of the drawn row (Hoffman & Ribak 1991), which needs no further factorisation.
+
+    Args:
+        means: (K, D).
+        factors: the factors of the covariances. Their square roots need not be triangular.
+        rows: n rows without weights, each with its own noise.
+        covariance_type: the covariance type of the mixture.
+        normal: (n, 2 D), standard normal numbers.
+    """
+    k, d = means.shape
+    u = jnp.broadcast_to(normal[:, :d].T, (k, d, len(normal)))
+    drawn = covariance.whiten_each(factors.lower, u, covariance_type) + _noise(rows, normal[:, d:]).T[None]
+    given = conditional(means, factors, rows, covariance_type, simulated=jnp.moveaxis(drawn, 1, 0))
+    assert given.simulated is not None
+    u = u + _lifted(given.gain, given.residual - given.simulated)
+    return given.log_normal, covariance.whiten_each(factors.lower, u, covariance_type)
+
+
+def _noise(rows: Observations, normal: jax.Array) -> jax.Array:
+    """Return noise (n, D) made of standard normal numbers (n, D)."""
+    if rows.noise is None:
+        return jnp.zeros_like(normal)
+    if rows.noise.ndim == 2:
+        return jnp.sqrt(rows.noise) * normal
+    values, vectors = linalg.eigh(rows.noise)
+    return covariance.einsum("nij,nj->ni", vectors, jnp.sqrt(jnp.maximum(values, 0)) * normal)
 
 
 def explained(given: Conditional, weights: jax.Array, covariance_type: str) -> jax.Array:
+    """Return sum_n w_kn (I - Cov[u | y_n, k]) for weights (K, n) as a scatter of the covariance type."""
+    found = _explained_by_values(given, weights, covariance_type)
+    if given.limits is None:
+        return found
+    q, change = given.limits.direction, weights[:, None] * given.limits.change
+    if not covariance.is_dense(covariance_type):
+        return found - (change * q**2).sum(-1)
+    return found - covariance.einsum("kan,kbn->kab", change * q, q)
+
+
+def _explained_by_values(given: Conditional, weights: jax.Array, covariance_type: str) -> jax.Array:
     """Return sum_n w_kn G_n' G_n for weights (K, n) as a scatter of the covariance type."""
     if given.gain.ndim == 3:
         return covariance.einsum("kn,akn->ka", weights, given.gain**2)
@@ -136,7 +233,7 @@ def explained(given: Conditional, weights: jax.Array, covariance_type: str) -> j
 
 def centered(rows: Observations, center: jax.Array) -> Observations:
     """Return rows with a centre (D,) subtracted from the observed values."""
-    return dataclasses.replace(rows, x=jnp.where(rows.mask(), rows.x - center[None], 0))
+    return shifted_limits(dataclasses.replace(rows, x=jnp.where(rows.mask(), rows.x - center[None], 0)), center, 1)
 
 
 def whitened_to_data(mixture: Mixture, factors: covariance.Factors, u: jax.Array) -> jax.Array:
@@ -152,6 +249,12 @@ def conditional_covariances(mixture: Mixture, factors: covariance.Factors, given
         gain = gain[:, None] * jnp.eye(d, dtype=gain.dtype)[:, :, None, None]
     left = jnp.eye(d, dtype=gain.dtype)[:, :, None, None] - covariance.einsum("iakn,ibkn->abkn", gain, gain)
     left = jnp.broadcast_to(left, (d, d, k, left.shape[-1]))
+    if given.limits is not None:
+        q, change = given.limits.direction, given.limits.change
+        if given.gain.ndim == 3:
+            left += jnp.moveaxis(change, 1, 0)[:, None] * jnp.eye(d, dtype=gain.dtype)[:, :, None, None]
+        else:
+            left += covariance.einsum("kan,kbn->abkn", change * q, q)
     lower = jnp.broadcast_to(_dense(factors.lower, mixture.covariance_type, d), (k, d, d))
     return covariance.einsum("kia,abkn,kjb->nkij", lower, left, lower)
 

@@ -14,7 +14,7 @@ from . import covariance
 from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Observations, as_observed_data, check_labels
+from .observed import Observations, as_observed_data, check_match
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight
@@ -77,7 +77,7 @@ def validate_inputs(
     """
     mixture = as_mixture(mixture, name, single=True)
     rows, weight = as_rows(x, sample_weight, num_features=mixture.num_features)
-    check_labels(rows, mixture.num_components)
+    check_match(rows, mixture.num_components, mixture.covariance_type)
     warn_of_small_weights(weight)
     if len(rows) == 0:
         raise ValueError(f"x has shape {rows.shape}: no rows; at least one was expected.")

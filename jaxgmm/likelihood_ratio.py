@@ -23,7 +23,7 @@ from .cells import number
 from .chunking import padded_length, replicates_per_batch
 from .em.assignments import weighted_data
 from .em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
-from .em.batch.restarts import best_of, check_restarts
+from .em.batch.restarts import best_of, check_restarts, largest_first
 from .em.initialization import StartOptions, check_start_options
 from .em.restart_starts import num_fitted, restart_starts
 from .em.result import Fit, Status, unsoundness_of
@@ -52,8 +52,8 @@ class LikelihoodRatioTest(Printed):
             a fit to the data is not sound, or if no replicate is in use.
         p_value_error: the Monte Carlo standard error of the p-value.
         replicates: (B,), the statistics of the replicates; NaN for replicates without a sound fit, which are not used.
-        null: the best fit with K components.
-        alternative: the best fit with K + 1 components.
+        null: the best fit with K components, ordered by weight, the largest first.
+        alternative: the best fit with K + 1 components, ordered likewise.
         num_rejected: number of replicates that are not used.
         num_negative: number of replicates whose statistic is below -0.001 nats by more than rounding can explain. For these
             replicates the search for the best fit with K + 1 components failed, because the maximum of the likelihood with
@@ -135,7 +135,7 @@ def likelihood_ratio_test(
         key: a random key.
         x: (N, D).
         num_components: K, the number of components under the null hypothesis.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_samples: B, number of replicates. The p-value is at least 1 / (B + 1).
         num_restarts: as in `fit_restarts`, for each number of components.
         method: as in `initialize`.
@@ -168,8 +168,7 @@ def likelihood_ratio_test(
             "a value is traced, but likelihood_ratio_test chooses fits by their values; call it outside jit and vmap."
         )
     check_count(num_components, "num_components")
-    start_options = StartOptions(num_components + 1, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components + 1, covariance_type, method))
     check_count(num_samples, "num_samples")
     check_count(num_restarts, "num_restarts")
     x, weight = weighted_data(x, sample_weight, num_components + 1)
@@ -248,8 +247,17 @@ def _stacked(tree: Tree, shape: tuple[int, ...], axes: int = 1) -> Tree:
 
 @jax.jit
 def _best(fits: Fit, total: jax.Array) -> Fit:
-    """Return the best fit along the second axis of fits (B, R)."""
-    return jax.vmap(lambda fits: jax.tree.map(lambda leaf: leaf[best_of(fits, total)], fits))(fits)
+    """Return the best fit along the second axis of fits (B, R), with its components ordered by weight.
+
+    An absent component stays the last one.
+    """
+    equal = jnp.ones(fits.mixture.num_components)
+
+    def best(fits: Fit) -> Fit:
+        chosen = best_of(fits, total)
+        return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), equal)
+
+    return jax.vmap(best)(fits)
 
 
 @partial(jax.jit, static_argnums=1)

@@ -54,11 +54,30 @@ def _one_by_one(function: Callable) -> Callable:
     return call
 
 
+@jax.custom_jvp
 @_one_by_one
 def eigh(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the eigenvalues (..., D), in increasing order, and eigenvectors (..., D, D) of symmetric matrices."""
+    """Return the eigenvalues (..., D), in increasing order, and eigenvectors (..., D, D) of symmetric matrices.
+
+    The derivative of an eigenvector in the direction of another is 0 if the two eigenvalues are equal up to rounding.
+    """
     values, vectors = jnp.linalg.eigh(matrices)
     return values, vectors
+
+
+@eigh.defjvp
+def _eigh_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """Return the eigenvalues w and eigenvectors U of A, and their derivatives.
+
+    With E = U' dA U, the derivatives are diag(E) and U F, where F_ij = E_ij / (w_j - w_i).
+    """
+    values, vectors = eigh(*primals)
+    symmetric = (tangents[0] + jnp.swapaxes(tangents[0], -1, -2)) / 2
+    inner = _matmul(_matmul(jnp.swapaxes(vectors, -1, -2), symmetric), vectors)
+    gaps = values[..., None, :] - values[..., :, None]
+    is_gap = abs(gaps) > 8 * jnp.finfo(values.dtype).eps * abs(values).max(-1)[..., None, None]
+    factors = jnp.where(is_gap, 1 / jnp.where(is_gap, gaps, 1), 0)
+    return (values, vectors), (diagonal(inner), _matmul(vectors, factors * inner))
 
 
 @_one_by_one

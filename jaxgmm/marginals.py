@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
+from .covariance_types import type_of_marginals
 from .density import responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
 from .rounding import difference, positive_factors
@@ -27,7 +28,8 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
         dims: the features to keep, in the order of the result.
 
     Returns:
-        A Mixture in len(dims) dimensions, of the same covariance type.
+        A Mixture in len(dims) dimensions. Its covariance type is the same if it is full, tied, diag, spherical, EII or EEI. For
+        the other types, which share volumes, shapes or orientations of all features, it is full or diag.
 
     Raises:
         ValueError, TypeError: dims is empty, repeats a feature, or contains a feature that does not exist.
@@ -40,7 +42,8 @@ def marginal(mixture: MixtureLike, dims: Sequence[int] | int) -> Mixture:
     """
     mixture = as_mixture(mixture)
     kept = _as_features(dims, mixture.num_features)
-    return Mixture(mixture.weights, mixture.means[..., kept], _sub_covariances(mixture, kept), mixture.covariance_type)
+    name = type_of_marginals(mixture.covariance_type)
+    return Mixture(mixture.weights, mixture.means[..., kept], _sub_covariances(mixture, kept), name)
 
 
 @public
@@ -56,9 +59,9 @@ def condition(mixture: MixtureLike, dims: Sequence[int] | int, values: ArrayLike
         values: (len(dims),), the values of these features in the order of dims, in the units of the data.
 
     Returns:
-        A Mixture of the other features in their original order, of the same covariance type. A tied mixture stays tied, because
-        the conditional covariance is the same for every component. Covariances stay positive definite up to rounding, even if
-        the known features determine the others.
+        A Mixture of the other features in their original order, of the covariance type that `marginal` returns. A tied mixture
+        stays tied, because the conditional covariance is the same for every component. Covariances stay positive definite up
+        to rounding, even if the known features determine the others.
 
     Raises:
         ValueError, TypeError: dims is empty, contains all features or a feature that does not exist, or values has the wrong
@@ -96,7 +99,7 @@ def _condition(mixture: Mixture, values: jax.Array, known: tuple[int, ...], rest
         means = means + (jnp.swapaxes(half, -1, -2) @ shift)[..., 0]
         explained = jnp.matmul(jnp.swapaxes(half, -1, -2), half, precision=jax.lax.Precision.HIGHEST)
         covariances = difference(covariances, explained, linalg.diagonal(covariances))
-    return Mixture(weights, means, covariances, mixture.covariance_type)
+    return Mixture(weights, means, covariances, type_of_marginals(mixture.covariance_type))
 
 
 def _as_features(dims: Sequence[int] | int, num_features: int) -> list[int]:

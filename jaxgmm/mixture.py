@@ -19,16 +19,19 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import covariance
+from . import covariance, covariance_types
 from .calls import public
 from .cells import MAX_SIZE, REACH, look, numbers, reach
+from .covariance_estimates import departure
+from .covariance_types import as_covariance_type, is_coupled, meaning
 from .data_frames import mixture_frame
 from .tables import Printed, Table, elided
-from .validation import as_float_array, check_covariance_type, is_traced
+from .validation import as_float_array, is_traced
 
 if TYPE_CHECKING:
     import pandas
 
+_LARGEST_DEPARTURE = 1e-4  # largest relative difference between what components share, at which `make_mixture` accepts them
 Index: TypeAlias = "int | np.integer | slice | EllipsisType | np.ndarray | jax.Array | tuple[Index, ...] | None"
 
 
@@ -41,12 +44,20 @@ class Mixture(Printed):
     stack with leading axes (C, S). A Mixture is a pytree, so `jax.tree.map`, jit, vmap and grad can be applied to it. The class
     does not validate its fields, so that they can be tracers or gradients; use `make_mixture` for validation.
 
+    The covariances have one of fourteen types. Each covariance is Sigma_k = lambda_k D_k A_k D_k' with a volume lambda_k, a
+    shape A_k (a diagonal matrix with determinant 1) and an orientation D_k (an orthogonal matrix). The code of a type has one
+    letter for each of these: E if it is equal for all components, V if it varies, I for spheres and for the axes of the data.
+    The types VVV, EEE, VVI and VII are called full, tied, diag and spherical. EM, `select`, `bootstrap` and `standard_errors`
+    take all types; samplers take only these four. Source: Celeux & Govaert (1995), Pattern Recognition 28, 781-793.
+
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.
         means: (..., K, D), in the units of the data.
-        covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances for diag (..., K, D) and spherical
-            (..., K, 1), in data units squared.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariances: in data units squared. Matrices for full (..., K, D, D) and tied (..., 1, D, D), variances for diag
+            (..., K, D) and spherical (..., K, 1). The other types are stored like diag (VEI, EVI), like full (VEE, EVE, VVE,
+            EEV, VEV, EVV), or with one covariance: EEI (..., 1, D) and EII (..., 1, 1).
+        covariance_type: "full", "tied", "diag", "spherical", "EII", "EEI", "VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV" or
+            "EVV".
 
     Example:
         >>> import jax, jaxgmm
@@ -155,7 +166,7 @@ def num_parameters(mixture: MixtureLike) -> int:
     """
     mixture = as_mixture(mixture)
     k, d = mixture.num_components, mixture.num_features
-    return k - 1 + k * d + covariance.num_free(mixture.covariance_type, k, d)
+    return k - 1 + k * d + covariance_types.num_free(mixture.covariance_type, k, d)
 
 
 @public
@@ -166,8 +177,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
         weights: (..., K), non-negative, summing to one (within 1e-6 in float64, 1e-4 in float32).
         means: (..., K, D), in the units of the data.
         covariances: matrices for full (..., K, D, D) and tied (..., 1, D, D), variances (not standard deviations) for diag
-            (..., K, D) and spherical (..., K, 1), in data units squared.
-        covariance_type: "full", "tied", "diag" or "spherical".
+            (..., K, D) and spherical (..., K, 1), in data units squared; other types as in `Mixture`.
+        covariance_type: "full", "tied", "diag", "spherical", or one of the fourteen codes of `Mixture`.
 
     Returns:
         A Mixture in the float dtype of `means` (JAX's default float type if `means` holds integers). The weights are divided by
@@ -175,7 +186,8 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
 
     Raises:
         ValueError, TypeError: arrays have the wrong shape or hold NaN, weights are negative or do not sum to one, or
-            covariances are not symmetric and positive definite. The values of traced arrays are not checked.
+            covariances are not symmetric and positive definite, or do not share what the covariance type says. The values of
+            traced arrays are not checked.
 
     Example:
         >>> import jaxgmm
@@ -185,7 +197,7 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
           0  0.3000   [0]  [1]
           1  0.7000   [5]  [2]
     """
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
     means = as_float_array(means, "means", check_values=True)
     weights = as_float_array(weights, "weights", check_values=True).astype(means.dtype)
     covariances = as_float_array(covariances, "covariances", check_values=True).astype(means.dtype)
@@ -194,7 +206,19 @@ def make_mixture(weights: ArrayLike, means: ArrayLike, covariances: ArrayLike, *
         return Mixture(weights, means, covariances, covariance_type)
     check_weights(np.asarray(weights))
     check_covariances(np.asarray(covariances, float), covariance_type)
+    if (np.asarray(weights) > 0).all():  # absent components share nothing
+        _check_shared(np.asarray(covariances, float), covariance_type)
     return Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, covariance_type)
+
+
+def _check_shared(covariances: np.ndarray, covariance_type: str) -> None:
+    """Raise ValueError if covariances do not share the volume, shape or orientation that their type says that they share."""
+    found = departure(covariances, covariance_type) if is_coupled(covariance_type) else 0.0
+    if found > _LARGEST_DEPARTURE:
+        raise ValueError(
+            f"covariances are not of covariance_type={covariance_type!r} ({meaning(covariance_type)}): what the components "
+            f"should share differs by {found:.2g}, relatively; give other covariances, or use covariance_type='full' or 'diag'."
+        )
 
 
 class HasMixture(Protocol):

@@ -19,20 +19,22 @@ import numpy as np
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
+from . import covariance
 from .calls import OptIn, public
 from .cells import look
 from .host import cast
-from .observed_values import as_labels, as_noise, observed_values, warn_of_unseen_pairs
+from .observed_values import as_labels, as_limits, as_noise, observed_values, warn_of_unseen_pairs
 from .tables import Printed, Table
 from .validation import as_sample_weight, check_choice, check_static, is_traced, warn_at_caller
 
 METHODS = ("patterns", "rows")
-_BY_ROW = ("x", "observed", "noise", "allowed")  # the fields with one entry for each row, apart from the weights
+# the fields with one entry for each row, apart from the weights
+_BY_ROW = ("x", "observed", "noise", "allowed", "lower", "upper")
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["x", "weight", "observed", "noise", "allowed"],
+    data_fields=["x", "weight", "observed", "noise", "allowed", "lower", "upper"],
     meta_fields=["method"],
 )
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +48,8 @@ class Observations(Printed, OptIn):
         noise: variances (N, D) or covariances (N, D, D) of the noise; the first axis has length 1 if all rows have the same
             noise. None if there is no noise.
         allowed: labels (N,), with -1 for unknown, or (N, K), whether each component is allowed; None if all are.
+        lower: (N, D), lower limits of censored values, -inf where there is none; None if no value is censored.
+        upper: (N, D), upper limits, inf where there is none; None if no value is censored.
         method: how the E-step works, "patterns" or "rows"; None if the functions choose.
 
     Example:
@@ -59,6 +63,8 @@ class Observations(Printed, OptIn):
     observed: jax.Array | None = None
     noise: jax.Array | None = None
     allowed: jax.Array | None = None
+    lower: jax.Array | None = None
+    upper: jax.Array | None = None
     method: str | None = field(default=None, metadata={"static": True})
 
     def __len__(self) -> int:
@@ -83,7 +89,7 @@ class Observations(Printed, OptIn):
     @property
     def is_plain(self) -> bool:
         """Whether the rows are complete, without noise and without labels."""
-        return self.observed is None and self.noise is None and self.allowed is None
+        return self.observed is None and self.noise is None and self.allowed is None and self.lower is None
 
     @property
     def shares_noise(self) -> bool:
@@ -109,7 +115,7 @@ class Observations(Printed, OptIn):
 
     def astype(self, dtype: DTypeLike) -> Observations:
         """Return the observations in another float type."""
-        floats = {name: getattr(self, name) for name in ("x", "noise", "weight")}
+        floats = {name: getattr(self, name) for name in ("x", "noise", "weight", "lower", "upper")}
         return dataclasses.replace(self, **{name: cast(leaf, dtype) for name, leaf in floats.items() if leaf is not None})
 
     def _tables(self) -> list[Table]:
@@ -121,6 +127,9 @@ class Observations(Printed, OptIn):
             parts.append(f"{count} value{' is' if count == 1 else 's are'} missing")
         if self.noise is not None:
             parts.append("with noise")
+        lower, upper = look(self.lower), look(self.upper)
+        if lower is not None and upper is not None:
+            parts.append(f"{int((np.isfinite(lower) | np.isfinite(upper)).sum())} of them between limits")
         if allowed is not None:
             known = int((allowed >= 0).sum() if allowed.ndim == 1 else (~allowed).any(-1).sum())
             parts.append(f"{known} row{' has' if known == 1 else 's have'} a label")
@@ -138,6 +147,7 @@ def observations(
     missing: ArrayLike | None = None,
     noise: ArrayLike | None = None,
     labels: ArrayLike | None = None,
+    limits: tuple[ArrayLike | None, ArrayLike | None] | None = None,
     method: str | None = None,
 ) -> Observations:
     """Make data with missing values, measurement noise or partly known labels, for `fit` and the functions of a mixture.
@@ -154,8 +164,12 @@ def observations(
         noise: the variances of the noise, (D,) for all rows or (N, D), or its covariances, (D, D) for all rows or (N, D, D).
         labels: (N,) integers, the component of each row, or -1 if it is unknown; or (N, K) booleans, the components that are
             allowed.
+        limits: (lower, upper), each of a shape that broadcasts to (N, D), or None; the limits between which missing values are
+            known to lie, such as the detection limits of an instrument. NaN and infinity mean no limit. They apply to the
+            values without noise. With full and tied covariances, one value of a row may have limits; with diag and spherical,
+            any number.
         method: "patterns" groups the rows by their missing values, "rows" treats each row alone. None chooses the faster one.
-            Inside jit and vmap, and if rows have their own noise, only "rows" is possible.
+            Inside jit and vmap, and if rows have their own noise or limits, only "rows" is possible.
 
     Returns:
         Observations. Rows that observe nothing have weight 0.
@@ -183,21 +197,23 @@ def observations(
     weight = as_sample_weight(sample_weight, len(values), values.dtype, check_values=True)
     noise = as_noise(noise, observed, values.dtype)
     allowed = as_labels(labels, len(values), kept)
-    if is_traced(observed, weight, allowed):
-        return Observations(values, weight, jnp.asarray(observed), noise, allowed, method)
+    lower, upper = as_limits(limits, observed, values.dtype)
+    if is_traced(observed, weight, allowed, lower):
+        return Observations(values, weight, jnp.asarray(observed), noise, allowed, lower, upper, method)
     observed, kept = np.asarray(observed), np.ones(len(values), bool) if kept is None else kept
     if kept.any():
         columns = getattr(x, "columns", range(values.shape[1]))
         warn_of_unseen_pairs(observed[kept], list(columns))
-    weight = _without_empty_rows(weight, observed, allowed, kept)
+    known = observed if lower is None or upper is None else observed | np.isfinite(lower) | np.isfinite(upper)
+    weight = _without_empty_rows(weight, known, allowed, kept)
     complete = (observed | ~kept[:, None]).all()
-    return Observations(values, weight, None if complete else jax.device_put(observed), noise, allowed, method)
+    return Observations(values, weight, None if complete else jax.device_put(observed), noise, allowed, lower, upper, method)
 
 
 def _without_empty_rows(
     weight: jax.Array | None, observed: np.ndarray, allowed: jax.Array | None, kept: np.ndarray
 ) -> jax.Array | None:
-    """Return weights that are 0 for rows with neither a value nor a label, and warn if there are such rows."""
+    """Return weights that are 0 for rows with neither a value (or limit) nor a label, and warn if there are such rows."""
     informative = observed.any(1)
     if allowed is not None:
         labels = np.asarray(allowed)
@@ -226,6 +242,32 @@ def as_observed_data(x: Observations, sample_weight: ArrayLike | None, num_featu
         )
     rows = dataclasses.replace(x, weight=None)
     return rows.x if rows.is_plain else rows, x.weight
+
+
+def check_match(x: Data, num_components: int, covariance_type: str) -> None:
+    """Raise ValueError if the labels or the limits of observations do not match the components of a mixture."""
+    check_labels(x, num_components)
+    if not isinstance(x, Observations) or x.lower is None or x.upper is None or is_traced(x.lower, x.upper):
+        return
+    if is_diagonal(covariance_type, x.noise):
+        return
+    several = np.flatnonzero((np.isfinite(x.lower) | np.isfinite(x.upper)).sum(1) > 1)
+    if several.size:
+        raise ValueError(
+            f"limits has more than one censored value in {several.size} rows, the first of them row {several[0]}; this is only "
+            "possible with covariance_type 'diag' or 'spherical', without noise covariances."
+        )
+
+
+def is_diagonal(covariance_type: str, noise: jax.Array | None) -> bool:
+    """Return whether the covariances of the components and the noise of the rows are both diagonal."""
+    return not covariance.is_dense(covariance_type) and (noise is None or noise.ndim == 2)
+
+
+def check_no_limits(x: Data, name: str) -> None:
+    """Raise ValueError if observations have limits, which the function `name` does not support yet."""
+    if isinstance(x, Observations) and x.lower is not None:
+        raise ValueError(f"{name} does not support limits yet; use fit, nuts or laplace, or leave the limits out.")
 
 
 def check_labels(x: Data, num_components: int) -> None:
@@ -278,7 +320,14 @@ def standardised(rows: Observations, shift: jax.Array, unit: jax.Array) -> Obser
     noise = rows.noise
     if noise is not None:
         noise = noise / unit**2 if noise.ndim == 2 else noise / unit[:, None] / unit
-    return dataclasses.replace(rows, x=x, noise=noise)
+    return shifted_limits(dataclasses.replace(rows, x=x, noise=noise), shift, unit)
+
+
+def shifted_limits(rows: Observations, shift: jax.Array, unit: jax.Array | float) -> Observations:
+    """Return rows whose limits are in the units of (x - shift) / unit."""
+    if rows.lower is None or rows.upper is None:
+        return rows
+    return dataclasses.replace(rows, lower=(rows.lower - shift) / unit, upper=(rows.upper - shift) / unit)
 
 
 def is_allowed(allowed: jax.Array, num_components: int) -> jax.Array:

@@ -118,6 +118,43 @@ def _check_noise(noise: np.ndarray) -> None:
         raise ValueError(f"noise has {what}{where}; variances >= 0 or covariance matrices were expected.")
 
 
+def as_limits(
+    limits: tuple[ArrayLike | None, ArrayLike | None] | None, observed: jax.Array | np.ndarray, dtype: DTypeLike
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Return the lower and upper limits (N, D) of missing values, -inf and inf where there are none; or None and None."""
+    if limits is None:
+        return None, None
+    if not isinstance(limits, tuple | list) or len(limits) != 2:
+        raise TypeError(f"limits is {type(limits).__name__}; a pair (lower, upper) was expected, each an array or None.")
+    found = [_one_limit(limit, side, observed, dtype) for limit, side in zip(limits, (-np.inf, np.inf), strict=True)]
+    if is_traced(found):
+        return jnp.asarray(found[0]), jnp.asarray(found[1])
+    lower, upper = found
+    bad = (lower >= upper).any(1)
+    if bad.any():
+        raise ValueError(f"limits has a lower limit that is not below the upper limit in row {np.flatnonzero(bad)[0]}.")
+    if not (np.isfinite(lower) | np.isfinite(upper)).any():
+        return None, None
+    return to_device(lower, dtype), to_device(upper, dtype)
+
+
+def _one_limit(limit: ArrayLike | None, side: float, observed: Any, dtype: DTypeLike) -> Any:
+    """Return one limit of each value (N, D), which is infinite for observed values and where no limit is given."""
+    if limit is None:
+        limit = side
+    given: Any = limit if is_traced(limit) else np.asarray(limit, float)
+    try:
+        shape = np.broadcast_shapes(np.shape(given), observed.shape)
+    except ValueError:
+        shape = None
+    if shape != observed.shape:
+        raise ValueError(
+            f"limits has an array of shape {np.shape(given)}; one that broadcasts to {observed.shape} was expected."
+        )
+    xp = jnp if is_traced(given, observed) else np
+    return xp.where(observed | xp.isnan(given) | ~xp.isfinite(given), side, given).astype(dtype)
+
+
 def as_labels(labels: ArrayLike | None, num_rows: int, kept: np.ndarray | None) -> jax.Array | None:
     """Return labels (N,) with -1 for unknown, or booleans (N, K) of what is allowed; None if no row is restricted.
 

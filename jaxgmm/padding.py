@@ -70,14 +70,17 @@ def can_pad(*arrays: object) -> bool:
     return True
 
 
-def pad_rows(array: jax.Array | np.ndarray, axis: int = 0, *, with_zeros: bool = False) -> Any:
+def pad_rows(array: jax.Array | np.ndarray, axis: int = 0, *, with_zeros: bool = False, length: int | None = None) -> Any:
     """Return a concrete array that is padded along the axis of rows, on the device of the array.
+
+    It is padded to `length` rows. If this is None, it is padded to the next of a few lengths (`chunking.padded_length`).
 
     The padding repeats the last row. Arithmetic with the padding can therefore overflow only if arithmetic with the last row
     overflows, too. If there are no rows, or if `with_zeros` is True, the padding consists of zeros.
     """
     axis %= array.ndim
-    num_rows, length = array.shape[axis], chunking.padded_length(array.shape[axis])
+    num_rows = array.shape[axis]
+    length = chunking.padded_length(num_rows) if length is None else length
     if length == num_rows:
         return array
     before, values = (slice(None),) * axis, np.asarray(array)

@@ -41,6 +41,9 @@ class ProgressBar(Protocol):
     def update(self, n: float, /) -> object:
         """Advance the bar by a number of steps."""
 
+    def set_postfix_str(self, s: str, /) -> object:
+        """Show a text after the bar."""
+
 
 _current: ContextVar[ProgressBar | None] = ContextVar("progress bar of the function that is running", default=None)
 _bars: dict[int, ProgressBar] = {}  # the bars of compiled programs; the keys are the numbers that identify them
@@ -57,14 +60,14 @@ def is_shown(wanted: bool | None) -> bool:
 
 
 @contextmanager
-def progress_bar(total: int, unit: str, wanted: bool | None) -> Iterator[ProgressBar]:
+def progress_bar(total: int | None, unit: str, wanted: bool | None) -> Iterator[ProgressBar]:
     """Provide a progress bar of tqdm on stderr, to be used in a `with` statement.
 
     If an outer function already shows a bar, an inner function shows no second bar. If both functions count the same unit, the
     inner function advances the outer bar. The outer function must then not advance its bar.
 
     Args:
-        total: the number of steps.
+        total: the number of steps, or None if it is not known.
         unit: the name of a step in the plural, with a leading space.
         wanted: the option `progress`; see `is_shown`.
 

@@ -1,17 +1,21 @@
-"""Convert user input, such as arrays, lists and data frames, to NumPy arrays of real numbers.
+"""Convert user input, such as arrays, lists and data frames, to NumPy arrays of real numbers, and check ranges of numbers.
 
-If the conversion is impossible, the error message says why.
+If the conversion is impossible, or if numbers are not finite or too large, the error message says why.
 """
 
 from __future__ import annotations
 
+import math
 import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
+
+from .processes import over_parts
 
 _ADVICE_BY_KIND = {
     "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",
@@ -38,6 +42,8 @@ def as_numpy(value: ArrayLike, name: str) -> np.ndarray:
         raise TypeError(f"{name} is a sparse matrix; dense data were expected: use {name}.toarray().")
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         return _frame_as_numpy(value, name)
+    if hasattr(value, "schema") and hasattr(value, "num_columns"):
+        return _arrow_as_numpy(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -70,6 +76,13 @@ def _frame_as_numpy(frame: Any, name: str) -> np.ndarray:
         columns = [frame.iloc[:, i] for i in range(array.shape[1])] if hasattr(frame, "iloc") else array.T
     found = [_column_as_numpy(column, label, name) for label, column in zip(frame.columns, columns, strict=True)]
     return np.stack(found, 1) if found else np.zeros((len(frame), 0))
+
+
+def _arrow_as_numpy(table: Any, name: str) -> np.ndarray:
+    """Return a table or a record batch of Arrow as a NumPy array; missing values become NaN."""
+    columns = [table.column(i).to_numpy(zero_copy_only=False) for i in range(table.num_columns)]
+    found = [_column_as_numpy(column, label, name) for column, label in zip(columns, table.schema.names, strict=True)]
+    return np.stack(found, 1) if found else np.zeros((table.num_rows, 0))
 
 
 def _column_as_numpy(column: Any, label: object, name: str) -> np.ndarray:
@@ -115,3 +128,49 @@ def _is_missing(value: object) -> bool:
 def _is_missing_or_real(value: object) -> bool:
     """Return whether a Python object is a real number or a missing value."""
     return _is_missing(value) or (isinstance(value, numbers.Real) and not isinstance(value, bool))
+
+
+def check_range(low: float, high: float, array: np.ndarray | jax.Array, name: str, target: DTypeLike) -> None:
+    """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        bad, nan = over_parts(_count_bad_rows, array)
+        rows = f" in {bad:.0f} of {len(array)} rows" if array.ndim else ""
+        what = "NaN" if nan else "infinity"
+        advice = ": drop such rows, or give them sample_weight 0" if name == "x" else ""
+        if name == "x" and what == "NaN":
+            advice = ": use jaxgmm.observations(x) if these values are missing, drop such rows, or give them sample_weight 0"
+        raise ValueError(f"{name} contains {what}{rows}; finite values were expected{advice}.")
+    largest = max(abs(low), abs(high))
+    if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
+        raise ValueError(
+            f"{name} holds integers up to {largest:.0f}, which float32 cannot hold exactly (limit 2**24); "
+            "subtract an offset, or enable float64 with jax.config.update('jax_enable_x64', True)."
+        )
+    if largest > float(jnp.finfo(target).max):
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, beyond {jnp.finfo(target).dtype}; rescale the data, or "
+            "enable float64 with jax.config.update('jax_enable_x64', True)."
+        )
+
+
+def _count_bad_rows(array: np.ndarray) -> np.ndarray:
+    """Return the number of rows of an array that have values that are not finite, and the number of NaNs, (2,)."""
+    values = np.asarray(array, float).reshape(len(array) if array.ndim else 1, -1)
+    return np.array([(~np.isfinite(values)).any(1).sum(), np.isnan(values).sum()])
+
+
+def check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> None:
+    """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
+    info = jnp.finfo(dtype)
+    largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
+    if largest > limit:
+        raise ValueError(
+            f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
+            f"{limit:.1g}); rescale the data."
+        )
+    smallest = math.sqrt(float(info.tiny)) * 1e4
+    if 0 < largest < smallest:
+        raise ValueError(
+            f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
+            f"{smallest:.1g}); rescale the data."
+        )

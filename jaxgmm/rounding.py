@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from . import covariance, linalg
+from .covariance_types import is_coupled
 from .mixture import Mixture
 from .row_sums import nonzero
 
@@ -68,7 +69,7 @@ def scatter_about_mean(
     hidden = d * error * linalg.diagonal(second)
 
     is_sound = is_near
-    if check_pivots:
+    if check_pivots or is_coupled(covariance_type):  # the covariances of coupled types are not near their own scatters
         is_sound |= (linalg.diagonal(linalg.cholesky(scatter)) ** 2 > 2 * hidden).all(-1)
     amount = hidden - jnp.minimum(linalg.diagonal(scatter), 0)
     return covariance.ridge(scatter, jnp.where(is_sound[:, None], 0, amount), covariance_type)

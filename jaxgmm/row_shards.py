@@ -16,8 +16,11 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from .processes import is_global
 
 Total = TypeVar("Total")
 
@@ -43,11 +46,14 @@ class ShardedRows:
         return NamedSharding(self.mesh, PartitionSpec(self.axes))
 
     def with_weights(self, dtype: jax.typing.DTypeLike, num_rows: int) -> ShardedRows:
-        """Return the same rows with an array of weights."""
+        """Return the same rows with an array of weights.
+
+        The optimisation barrier has the same reason as that in `row_sums.weight_or_ones`.
+        """
         if self.weight is not None:
             return self
         ones = jax.lax.with_sharding_constraint(jnp.ones(num_rows, dtype), self.sharding)
-        return dataclasses.replace(self, weight=ones)
+        return dataclasses.replace(self, weight=jax.lax.optimization_barrier(ones) if isinstance(ones, Tracer) else ones)
 
 
 def row_axes(x: object) -> tuple[str, ...]:
@@ -76,7 +82,17 @@ def shard_weight(weight: Any, x: jax.Array) -> ShardedRows:
     rows = ShardedRows(None, x.sharding.mesh, row_axes(x))
     if weight is None:
         return rows
-    return dataclasses.replace(rows, weight=weight if isinstance(weight, Tracer) else jax.device_put(weight, rows.sharding))
+    return dataclasses.replace(rows, weight=weight if isinstance(weight, Tracer) else place_rows(weight, x))
+
+
+def place_rows(array: jax.Array | np.ndarray, x: jax.Array) -> jax.Array:
+    """Return a concrete array with one entry for each row of x, on the devices that hold the rows."""
+    assert isinstance(x.sharding, NamedSharding)
+    rows = NamedSharding(x.sharding.mesh, PartitionSpec(row_axes(x)))
+    if x.is_fully_addressable or is_global(array):
+        return jax.device_put(array, rows)
+    whole = np.asarray(array)  # every process holds all entries and copies those of its own rows
+    return jax.make_array_from_callback(whole.shape, rows, lambda index: whole[index])
 
 
 def sum_over_shards(

@@ -18,6 +18,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from .host import on_host
+from .processes import is_global, over_parts
 from .row_shards import ShardedRows, first_row_of_shards, sum_over_shards
 from .validation import is_traced
 
@@ -94,16 +95,26 @@ def sum_over_rows(
 
     def add_chunk(carry: tuple, i: jax.Array) -> tuple:
         total, error = carry
-        if dtype == jnp.float64:
-            return jax.tree.map(jnp.add, total, one_chunk(i)), error
-        value = jax.tree.map(jnp.subtract, one_chunk(i), error)
-        new = jax.tree.map(jnp.add, total, value)
-        return new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)
+        return add_compensated(total, error, one_chunk(i))
 
     shapes = jax.eval_shape(one_chunk, jnp.array(0))
     zero = jax.tree.map(lambda leaf: vary_with(jnp.zeros(leaf.shape, leaf.dtype), leaf), shapes)
-    (total, _), _ = jax.lax.scan(step, (zero, None if dtype == jnp.float64 else zero), jnp.arange(num_chunks))
+    (total, _), _ = jax.lax.scan(step, (zero, error_of(zero, dtype)), jnp.arange(num_chunks))
     return total
+
+
+def error_of(zero: Total, dtype: DTypeLike) -> Total | None:
+    """Return the error with which a compensated sum begins. It is None in float64, where sums are not compensated."""
+    return None if dtype == jnp.float64 else zero
+
+
+def add_compensated(total: Total, error: Total | None, value: Total) -> tuple[Total, Total | None]:
+    """Return total + value and the rounding error of this sum, given the rounding error of `total` (Kahan 1965)."""
+    if error is None:
+        return jax.tree.map(jnp.add, total, value), None
+    value = jax.tree.map(jnp.subtract, value, error)
+    new = jax.tree.map(jnp.add, total, value)
+    return new, jax.tree.map(lambda a, b, c: (a - b) - c, new, total, value)
 
 
 def has_weights(weight: Weight) -> bool:
@@ -125,6 +136,8 @@ def total_weight(weight: Weight, num_rows: int, dtype: DTypeLike) -> jax.Array |
     weight = weight_array(weight)
     if weight is None:
         return np.asarray(num_rows, dtype)
+    if is_global(weight):
+        return np.asarray(over_parts(lambda part: part.sum(dtype=float), weight), dtype)
     return weight.sum() if is_traced(weight) else np.asarray(on_host(weight).sum(), dtype)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public_with
 from .chunking import padded_length
+from .covariance_types import CLASSIC, TYPES, as_covariance_type, canonical
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .data_frames import column_names
@@ -33,7 +34,7 @@ from .padding import pad_data
 from .priors.interface import MixturePrior
 from .row_sums import Weight, total_weight, weight_or_ones
 from .selection_result import Cell, Selection, best_cell
-from .validation import check_choice, check_count, check_covariance_type, check_key, is_traced, warn_of_small_weights
+from .validation import check_choice, check_count, check_key, is_traced, warn_of_small_weights
 
 if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
     from .model_evidence import ModelEvidence
@@ -65,7 +66,7 @@ def select(
     x: ArrayLike,
     *,
     num_components: Iterable[int] = range(1, 10),
-    covariance_types: Iterable[str] = covariance.TYPES,
+    covariance_types: Iterable[str] = CLASSIC,
     criterion: str = "bic",
     prior: MixturePrior | Mapping[str, MixturePrior] | None = None,
     num_restarts: int = 10,
@@ -88,7 +89,7 @@ def select(
         key: a random key.
         x: (N, D).
         num_components: the numbers of components to try.
-        covariance_types: the covariance types to try.
+        covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types.
         criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
             held-out rows. Each row is held out once. "evidence" is -2 log p(x | M), where M is a model. The evidence is
             estimated by `smc`, and the posterior probabilities p(M | x) of the models are computed from it. Before the data are
@@ -167,6 +168,7 @@ def as_priors(
     """Return the prior for each covariance type, or raise ValueError if a dict has other keys than the covariance types."""
     if not isinstance(prior, Mapping):
         return dict.fromkeys(covariance_types, prior)
+    prior = {canonical(name): one for name, one in prior.items()}
     if prior.keys() != set(covariance_types):
         raise ValueError(
             f"prior is a dict with the keys {list(prior)}; one prior for each of the covariance types {covariance_types} was "
@@ -187,11 +189,13 @@ def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] |
         counts: list[int] = [_as_python(k) for k in num_components]
     else:
         counts = [_as_python(num_components)]
-    types = [covariance_types] if isinstance(covariance_types, str) else list(covariance_types)
+    if isinstance(covariance_types, str):
+        types = list(TYPES) if covariance_types == "all" else [covariance_types]
+    else:
+        types = list(covariance_types)
     for k in counts:
         check_count(k, "num_components")
-    for name in types:
-        check_covariance_type(name)
+    types = [as_covariance_type(name) for name in types]
     if not counts or not types:
         raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
     return list(dict.fromkeys(int(k) for k in counts)), list(dict.fromkeys(types))

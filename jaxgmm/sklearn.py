@@ -14,9 +14,8 @@ from numpy.typing import ArrayLike
 from . import criteria
 from .conversions import MISSING, sklearn_parameters
 from .density import log_prob, predict, responsibilities
-from .em.batch.restarts import fit_restarts
-from .em.fit import fit
-from .em.initialization import METHODS, initialize
+from .em.batch.restarts import fit_one_start, fit_restarts
+from .em.initialization import METHODS, StartOptions
 from .em.result import Fit, Status
 from .host import to_host
 from .mixture import Mixture
@@ -45,7 +44,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     Args:
         n_components: the number of components.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         prior: None for maximum likelihood; "default" for the posterior mode under `jaxgmm.default_prior` of the data that are
             given to fit; or a Prior or IndependentPrior.
         tol: as in `jaxgmm.fit`: the change of the objective per unit of weight at which EM has converged.
@@ -60,7 +59,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         random_state: None, an integer or a RandomState. It determines the random keys of the starts and of the draws.
 
     Attributes:
-        weights_, means_, covariances_, precisions_, precisions_cholesky_: the estimate, in scikit-learn's shapes.
+        weights_, means_, covariances_, precisions_, precisions_cholesky_: the estimate, in scikit-learn's shapes. The
+            components are ordered by weight, the largest first, as in `fit_restarts`.
         converged_: whether EM converged. If it did not, fit issues a ConvergenceWarning.
         n_iter_: the number of EM steps of the best fit.
         lower_bound_: the log-likelihood of the data per unit of weight, in nats.
@@ -211,22 +211,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return result
 
     def _run_em(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Fit:
-        """Return the fit from one start, or the best fit from several."""
-        start_options = {
-            "num_components": self.n_components,
-            "covariance_type": self.covariance_type,
-            "method": self.init_params,
-            "sample_weight": weight,
-        }
+        """Return the fit from one start, or the best fit from several, with its components ordered by weight."""
+        start_options = StartOptions(self.n_components, self.covariance_type, self.init_params)
         options = {
             "tol": self.tol,
             "max_iter": self.max_iter,
             "reg_covar": self.reg_covar,
             "accelerate": self.accelerate,
         }
-        if self.n_init == 1:  # `fit` compiles in half the time of `fit_restarts`
-            return fit(initialize(key, x, **start_options), x, prior, sample_weight=weight, **options)
-        return fit_restarts(key, x, prior, num_restarts=self.n_init, progress=False, **start_options, **options)
+        if self.n_init == 1:  # this compiles in half the time of `fit_restarts`
+            return fit_one_start(key, x, prior, start_options, weight, options)
+        more = {"num_restarts": self.n_init, "sample_weight": weight, "progress": False}
+        return fit_restarts(key, x, prior, **start_options._asdict(), **more, **options)
 
     def _draw(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Posterior:
         """Return the posterior that the parameter `posterior` asks for."""

@@ -20,10 +20,10 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from .covariance import TYPES
 from .host import cast, extremes, on_host, to_device
-from .real_numbers import as_numpy, check_dtype
-from .row_shards import feature_axes
+from .processes import is_global, over_parts
+from .real_numbers import as_numpy, check_dtype, check_magnitude, check_range
+from .row_shards import feature_axes, place_rows, row_axes
 
 # a warning says that weights cannot be counts if their sum is below this fraction of the effective number of observations
 _SMALLEST_MEAN_WEIGHT = 0.1
@@ -67,37 +67,14 @@ def _as_float_array(value: ArrayLike, name: str, check_values: bool) -> tuple[ja
         if not check_values or not value.size or is_traced(value):
             return value, None
         range_ = extremes(value)
-        _check_range(*range_, value, name, value.dtype)
+        check_range(*range_, value, name, value.dtype)
         return value, range_
     array = as_numpy(value, name)
     target = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype in (np.float32, np.float64) else jnp.result_type(float)
     range_ = (float(array.min()), float(array.max())) if array.size else None
     if range_:
-        _check_range(*range_, array, name, target)
+        check_range(*range_, array, name, target)
     return to_device(array, target), range_
-
-
-def _check_range(low: float, high: float, array: np.ndarray | jax.Array, name: str, target: DTypeLike) -> None:
-    """Raise ValueError if the extremes `low` and `high` of an array are not finite, or if the target dtype cannot hold them."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = ~np.isfinite(np.asarray(array, float))
-        rows = f" in {bad.reshape(len(bad), -1).any(1).sum()} of {len(bad)} rows" if bad.ndim else ""
-        what = "NaN" if np.isnan(np.asarray(array, float)).any() else "infinity"
-        advice = ": drop such rows, or give them sample_weight 0" if name == "x" else ""
-        if name == "x" and what == "NaN":
-            advice = ": use jaxgmm.observations(x) if these values are missing, drop such rows, or give them sample_weight 0"
-        raise ValueError(f"{name} contains {what}{rows}; finite values were expected{advice}.")
-    largest = max(abs(low), abs(high))
-    if array.dtype.kind in "iu" and jnp.finfo(target).bits == 32 and largest > 2**24:
-        raise ValueError(
-            f"{name} holds integers up to {largest:.0f}, which float32 cannot hold exactly (limit 2**24); "
-            "subtract an offset, or enable float64 with jax.config.update('jax_enable_x64', True)."
-        )
-    if largest > float(jnp.finfo(target).max):
-        raise ValueError(
-            f"{name} has values up to {largest:.3g}, beyond {jnp.finfo(target).dtype}; rescale the data, or "
-            "enable float64 with jax.config.update('jax_enable_x64', True)."
-        )
 
 
 def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_features: int | None = None) -> jax.Array:
@@ -112,7 +89,7 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
     """
     x, range_ = _as_float_array(x, name, check_values)
     if check_values and range_:
-        _check_magnitude(*range_, x.dtype, name)
+        check_magnitude(*range_, x.dtype, name)
     if x.ndim == 1:
         raise ValueError(
             f"{name} has shape {x.shape}; (N, D) was expected: use {name}.reshape(-1, 1) for N values of one "
@@ -136,23 +113,6 @@ def as_data(x: ArrayLike, name: str = "x", *, check_values: bool = False, num_fe
             f"{name} has {x.shape[1]} features, the mixture {num_features}; give data of shape (N, {num_features})."
         )
     return x
-
-
-def _check_magnitude(low: float, high: float, dtype: DTypeLike, name: str) -> None:
-    """Raise ValueError if squares of values between `low` and `high` overflow, or if all of these squares underflow to 0."""
-    info = jnp.finfo(dtype)
-    largest, limit = max(abs(low), abs(high)), math.sqrt(float(info.max)) * 1e-3
-    if largest > limit:
-        raise ValueError(
-            f"{name} has values up to {largest:.3g}, whose squares overflow {jnp.dtype(dtype)} (limit "
-            f"{limit:.1g}); rescale the data."
-        )
-    smallest = math.sqrt(float(info.tiny)) * 1e4
-    if 0 < largest < smallest:
-        raise ValueError(
-            f"{name} has no value beyond {largest:.3g}, whose squares vanish in {jnp.dtype(dtype)} (limit "
-            f"{smallest:.1g}); rescale the data."
-        )
 
 
 def as_sample_weight(
@@ -180,7 +140,8 @@ def as_weighted_data(
 ) -> tuple[jax.Array, jax.Array | None]:
     """Return data (N, D) and their weights (N,) or None; in concrete data, rows of weight 0 are replaced by zeros."""
     x = as_data(zero_ignored_rows(x, sample_weight), check_values=check_values, num_features=num_features)
-    return x, as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
+    weight = as_sample_weight(sample_weight, len(x), x.dtype, check_values=check_values)
+    return x, place_rows(weight, x) if weight is not None and is_global(x) and row_axes(x) else weight
 
 
 def warn_of_small_weights(weight: jax.Array | None) -> None:
@@ -198,17 +159,16 @@ def small_weights_message(weight: jax.Array | None) -> str | None:
     """
     if weight is None or is_traced(weight):
         return None
-    values = np.asarray(on_host(weight), float)
-    total, rows = values.sum(), int((values > 0).sum())
+    total, rows = over_parts(lambda values: np.array([values.sum(dtype=float), (values > 0).sum()]), weight)
     if not (total > 0 and rows > 1):
         return None
-    effective = 1 / ((values / total) ** 2).sum()
+    effective = 1 / float(over_parts(lambda values: ((values.astype(float) / total) ** 2).sum(), weight))
     if total >= _SMALLEST_MEAN_WEIGHT * effective and total > 1 + 1e-3:
         return None
     return (
-        f"sample_weight sums to {total:.4g} over {rows} rows, but weights count observations: multiply them by "
+        f"sample_weight sums to {total:.4g} over {rows:.0f} rows, but weights count observations: multiply them by "
         f"{effective / total:.6g} to count the effective number of observations, {effective:.1f}, or by {rows / total:.6g} to "
-        f"count all {rows}."
+        f"count all {rows:.0f}."
     )
 
 
@@ -216,6 +176,13 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
     """Return x with zeros in rows of weight 0, so that checks ignore these rows; leave x unchanged if an argument is traced."""
     if sample_weight is None or is_traced(x, sample_weight):
         return x
+    if isinstance(x, jax.Array) and is_global(x):
+        return _zero_ignored_global_rows(x, sample_weight)
+    if is_global(sample_weight):
+        raise ValueError(
+            f"sample_weight is divided among processes, but {name} is not; divide both, as with "
+            "jax.make_array_from_process_local_data, or none."
+        )
     array = x if isinstance(x, jax.Array) else as_numpy(x, name)
     weight = np.asarray(sample_weight) if isinstance(sample_weight, jax.Array) else as_numpy(sample_weight, "sample_weight")
     if array.ndim != 2 or weight.shape != array.shape[:1] or (weight > 0).all():
@@ -228,10 +195,13 @@ def zero_ignored_rows(x: ArrayLike, sample_weight: ArrayLike | None, name: str =
     return to_device(zeroed, array.dtype) if isinstance(array, jax.Array) else zeroed
 
 
-def check_covariance_type(covariance_type: object) -> None:
-    """Raise ValueError unless a value is the name of a covariance type."""
-    if not isinstance(covariance_type, str) or covariance_type not in TYPES:
-        raise ValueError(f"covariance_type is {covariance_type!r}; one of {', '.join(map(repr, TYPES))} was expected.")
+def _zero_ignored_global_rows(x: jax.Array, sample_weight: ArrayLike) -> jax.Array:
+    """Return a global array with zeros in rows of weight 0."""
+    weight = sample_weight if isinstance(sample_weight, jax.Array) else as_numpy(sample_weight, "sample_weight")
+    if x.ndim != 2 or weight.shape != x.shape[:1]:
+        return x
+    weight = place_rows(weight, x) if row_axes(x) else jnp.asarray(weight)
+    return x if extremes(weight)[0] > 0 else jax.device_put(jnp.where((weight > 0)[:, None], x, 0), x.sharding)
 
 
 def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:

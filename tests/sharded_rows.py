@@ -16,6 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxgmm
 from jaxgmm.calls import public
+from jaxgmm.chain_shards import over_chains
 from jaxgmm.padding import pad_data
 from jaxgmm.posterior.gaussian_approximation import approximate_posterior
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
@@ -124,6 +125,32 @@ def fit_many_data_sets():
         compare("fit_many", found, jax.tree.map(np.asarray, whole))
 
 
+def chains_on_devices(names, folder):
+    """Each device runs its own chains, of which there need not be a multiple of the number of devices."""
+    mesh = jax.make_mesh((DEVICES,), ("chains",), axis_types=(AxisType.Auto,))
+    sums = jax.jit(lambda x: over_chains(jnp.add, mesh, (x,), (3,)))(jnp.arange(6))
+    assert sums.tolist() == [3, 4, 5, 6, 7, 8]
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 2)) + 3 * (np.arange(60) % 2)[:, None]
+    key, few = jax.random.key(0), {"num_samples": 30, "num_chains": 6, "num_warmup": 5}
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [2.5, 3.0]], [[1.0, 1.0], [1.0, 1.0]], covariance_type="diag")
+    prior = jaxgmm.Prior(np.ones(K), np.ones(2), np.array(0.01), np.array(4.0), np.ones(2))
+    for name in names:
+        sample = getattr(jaxgmm, name.split()[0])
+        whole = sample(key, start, x, prior, **few)
+        before = set(Path(folder).iterdir())
+        for kind in (AxisType.Auto, AxisType.Explicit):
+            everywhere = NamedSharding(jax.make_mesh((DEVICES,), ("chains",), axis_types=(kind,)), PartitionSpec())
+            found = sample(key, start, jax.device_put(x, everywhere), prior, **few)
+            compare(name, found.mixture.means, np.asarray(whole.mixture.means))
+            compare(name, found.stats["rhat"], np.asarray(whole.stats["rhat"]))
+            print(kind.name, name, flush=True)
+        programs = [path.read_text() for path in set(Path(folder).glob("*after_optimizations.txt")) - before]
+        parts = [part for program in programs for part in re.split(r"\n\n", program) if _COLLECTIVE.search(part)]
+        assert parts
+        assert all(part.startswith("ENTRY") for part in parts)  # no loop over the steps of chains moves anything
+
+
 def check_programs(folder):
     """Raise AssertionError if a program moves more than small sums between devices."""
     seen = {}
@@ -142,8 +169,9 @@ def check_programs(folder):
 
 
 if __name__ == "__main__":
-    main([name for name in sys.argv[2:] if name != "fit_many"])
+    main([name for name in sys.argv[2:] if name != "fit_many" and not name.endswith("chains")])
     refuse_features()
     if "fit_many" in sys.argv:
         fit_many_data_sets()
     check_programs(sys.argv[1])
+    chains_on_devices([name for name in sys.argv[2:] if name.endswith("chains")], sys.argv[1])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import covariance
+from jaxgmm import covariance, covariance_types
 
 import oracle
 from helpers import COVARIANCE_TYPES, random_mixture
@@ -33,7 +33,7 @@ def test_storage(covariance_type, x64):
         == random_mixture(0, covariance_type, d=D).covariances.shape
     )
     free = {"full": K * 15, "tied": 15, "diag": K * D, "spherical": K}[covariance_type]
-    assert covariance.num_free(covariance_type, K, D) == free == len(set(covariance.labels(covariance_type, K, D)))
+    assert covariance_types.num_free(covariance_type, K, D) == free == len(set(covariance.labels(covariance_type, K, D)))
     assert all(np.zeros(SHAPES[covariance_type])[index] == 0 for index in covariance.labels(covariance_type, K, D))
 
 
@@ -112,7 +112,7 @@ def test_not_positive_definite_is_nan(d):
 def test_fewest_rows_and_points(kind, x64):
     """With as many rows as are said to be needed some split of them determines the covariances, with one less none does."""
     k, d = 2, 3
-    needed, own = covariance.fewest_rows(kind, k, d), covariance.fewest_points(kind, d)
+    needed, own = covariance_types.fewest_rows(kind, k, d), covariance_types.fewest_points(kind, d)
     assert own <= needed
     for n in (needed - 1, needed):
         x = np.random.default_rng(n).normal(size=(n, d))

@@ -35,6 +35,8 @@ def test_statistic_and_p_value(acidity):
     assert float(found.alternative.log_likelihood) == pytest.approx(-185.94926, abs=1e-3)
     assert found.statistic == pytest.approx(2 * (-185.94926 - one), abs=4e-3)
     assert (found.null.mixture.num_components, found.alternative.mixture.num_components) == (1, 2)
+    weights = found.alternative.mixture.weights
+    assert weights[0] >= weights[1]
     assert found.replicates.shape == (19,)
     assert found.num_rejected == 0
     assert found.p_value == (1 + (found.replicates >= found.statistic).sum()) / 20 == 1 / 20

@@ -103,14 +103,14 @@ def test_mixtures_must_match():
         jaxgmm.predict(random_mixture(0, "full"), found)
     with pytest.raises(ValueError, match="give the weights to jaxgmm"):
         jaxgmm.fit(mixture, jaxgmm.observations(X), sample_weight=np.ones(4))
-    with pytest.raises(ValueError, match="method='patterns' was given, but each row has its own noise"):
+    with pytest.raises(ValueError, match="method='patterns' was given, but each row has its own noise or limits"):
         jaxgmm.e_step(mixture, jaxgmm.observations(X, noise=np.ones((4, 2)), method="patterns"))
     with pytest.raises(ValueError, match="method='patterns' was given for traced observations"):
         jax.eval_shape(lambda x: jaxgmm.e_step(mixture, jaxgmm.observations(x, method="patterns")), X)
 
 
 @pytest.mark.parametrize(
-    "name", ["nuts", "gibbs", "laplace", "smc", "compare", "bootstrap", "select", "fit_many", "log_evidence"]
+    "name", ["smc", "telescope", "compare", "bootstrap", "select", "fit_many", "log_evidence", "sample_prior"]
 )
 def test_other_functions_refuse_observations(name):
     """A function that does not support Observations says so in one sentence, whichever argument holds them."""
@@ -127,3 +127,22 @@ def test_traced():
     """Inside jit, NaN marks missing values as it does outside."""
     inside = jax.jit(lambda x: jaxgmm.observations(x).mask())(jnp.asarray(X))
     np.testing.assert_array_equal(inside, ~np.isnan(X))
+
+
+def test_limits():
+    """Limits concern missing values only; two in a row need diagonal covariances; some functions do not support them."""
+    x = np.array([[1.0, NAN], [NAN, NAN], [4.0, 5.0]])
+    found = jaxgmm.observations(x, limits=(None, [2.0, 3.0]))
+    np.testing.assert_array_equal(found.upper, [[np.inf, 3], [2, 3], [np.inf, np.inf]])
+    assert repr(found) == "Observations, N=3 rows, D=2 features: 3 values are missing, 3 of them between limits"
+    mixture = random_mixture(0, "full", k=2, d=2)
+    with pytest.raises(ValueError, match="more than one censored value in 1 rows, the first of them row 1"):
+        jaxgmm.fit(mixture, found)
+    with pytest.raises(ValueError, match="impute with a key does not support limits yet"):
+        jaxgmm.impute(random_mixture(0, "diag", k=2, d=2), found, key=jax.random.key(0), num_imputations=2)
+    with pytest.raises(ValueError, match="a lower limit that is not below the upper limit in row 1"):
+        jaxgmm.observations(x, limits=([2.0, 2.0], [2.0, 3.0]))
+    with pytest.raises(ValueError, match=r"limits has an array of shape \(3,\)"):
+        jaxgmm.observations(x, limits=(None, np.ones(3)))
+    with pytest.raises(TypeError, match="limits is ndarray; a pair"):
+        jaxgmm.observations(x, limits=np.zeros(2))

@@ -31,8 +31,9 @@ def test_python_blocks_run(capsys):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```" in PAGES[page]])
-def test_code_of_the_site_runs(page, capsys):
+def test_code_of_the_site_runs(page, capsys, tmp_path, monkeypatch):
     """The Python blocks of a page run in order, and an output shown below a block matches what it prints, up to digits."""
+    monkeypatch.chdir(tmp_path)  # some pages write files
     names = {}
     for language, code in re.findall(r"^```(\w*)\n(.*?)^```$", PAGES[page], re.M | re.S):
         assert language in ("python", "text"), f"{page}: a block in {language!r}"

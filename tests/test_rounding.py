@@ -8,6 +8,7 @@ import pytest
 import jaxgmm
 from jaxgmm import Status, rounding
 from jaxgmm.em import loop
+from jaxgmm.em import problem as problems
 
 from helpers import COVARIANCE_TYPES, TWO_COVARIANCE_TYPES, enabled_x64, random_mixture
 
@@ -189,7 +190,7 @@ ROUNDED = {
 def path_of_steps(start, x):
     """Return the centred problem, and each step's mixture with its objective and the two rounding errors."""
     options = loop.Options(max_iter=0, accelerate=False, chunk_size=None, history=False)
-    problem = loop.prepare(start, loop.EMProblem(x, None, None, None), jnp.zeros((), x.dtype))
+    problem = problems.prepare(start, problems.EMProblem(x, None, None, None), jnp.zeros((), x.dtype))
 
     def advance(state, _):
         state = loop.step(problem, state._replace(status=jnp.array(loop._RUNNING)), options)

@@ -9,7 +9,7 @@ import pytest
 
 _QUICK = ["e_step", "fit", "log_prob", "responsibilities", "icl", "initialize", "standard_errors", "default_prior", "fit_many"]
 _SLOW = ["fit unweighted", "predict", "bic", "aic", "initialize unweighted", "fit_restarts", "laplace", "gibbs"]
-_SLOW += ["gibbs unweighted", "nuts", "derivatives", "log_evidence"]
+_SLOW += ["gibbs unweighted", "nuts", "derivatives", "log_evidence", "gibbs chains", "nuts chains"]
 
 
 @pytest.mark.parametrize("names", [_QUICK, pytest.param(_SLOW, marks=pytest.mark.slow)], ids=["quick", "slow"])

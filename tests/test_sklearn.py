@@ -76,6 +76,7 @@ def test_agrees_with_jaxgmm(covariance_type):
     found = estimator(covariance_type=covariance_type).fit(X, sample_weight=weight)
     assert isinstance(found.mixture_.means, np.ndarray)
     assert found.converged_
+    assert found.weights_[0] >= found.weights_[1]
     log_density = jaxgmm.log_prob(found.fit_, X)
     np.testing.assert_array_equal(found.score_samples(X), log_density)
     np.testing.assert_array_equal(found.predict(X), found.predict_proba(X).argmax(1))
@@ -131,6 +132,10 @@ def test_warnings_and_errors():
         found = estimator(max_iter=1).fit(X)
     assert not found.converged_
     assert caught[0].filename == __file__
+    with pytest.warns(RuntimeWarning, match="Components 1:"):  # with this seed, it is the first component of the start
+        found = estimator().set_params(random_state=3).fit(np.append(X, [[20.0, 500.0]] * 30, 0))
+    np.testing.assert_allclose(found.weights_, [2 / 3, 1 / 3], rtol=1e-3)
+    assert found.fit_.component_status.tolist() == [0, 2]
     with pytest.raises(NotFittedError):
         estimator().predict(X)
     for options, words in [

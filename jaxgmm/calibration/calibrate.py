@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
+from ..checkpoint import Checkpoint, check_target
 from ..chunking import calibration_batch
+from ..covariance_types import as_covariance_type, check_classic_type
 from ..em.fit import fit
 from ..em.initialization import initialize
 from ..em.result import Status
@@ -33,11 +35,10 @@ from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..sampling import sample
 from ..status import StatusEnum
-from ..studies.checkpoint import Checkpoint, check_target
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
 from ..studies.parameters import free_entries, parameter_names
-from ..validation import check_covariance_type, check_key, is_traced
+from ..validation import check_key, is_traced
 from .config import SBCConfig, check_counts, check_thresholds, fingerprint, method_options, validate_prior
 from .quantities import in_order, quantities, quantity_names
 from .result import Calibration
@@ -119,7 +120,8 @@ def calibrate(
         True
     """
     check_key(key)
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
+    check_classic_type(covariance_type, "calibrate")
     check_counts(num_components, num_datasets, num_observations, num_draws, thin, batch_size)
     prior, has_mode = validate_prior(prior, num_components, covariance_type)
     check_thresholds(intervals, num_draws, alpha, progress)

@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..checkpoint import versions
 from ..memory import check_memory
 from ..posterior.result import Posterior
 from ..priors.defaults import is_data_scaled
 from ..priors.interface import MixturePrior, check_prior
-from ..studies.checkpoint import versions
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method

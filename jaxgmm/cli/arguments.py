@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import datasets
-from ..covariance import TYPES
+from ..covariance_types import CODES, TYPES, canonical
 
 
 def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that hold measurements") -> None:
@@ -45,6 +45,23 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
     add_output_options(parser)
 
 
+def add_batch_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a fit to data that do not fit into memory."""
+    parser.add_argument(
+        "--batch-rows",
+        type=int,
+        metavar="N",
+        help="read the data in batches of N rows, once for each EM step, instead of holding them in memory; for a npy, parquet "
+        "or text file, or a folder of parquet files",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE.npz",
+        help="with --batch-rows: a file for the state of the fit, from which the same command continues after an interruption",
+    )
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the seed, the output folder, and the permission to overwrite files."""
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the random numbers; default: 0")
@@ -57,7 +74,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the number of components and the covariance type of one model."""
     parser.add_argument("-k", "--num-components", type=int, required=True, metavar="K", help="number of components")
-    parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
+    parser.add_argument(
+        "--covariance-type",
+        type=canonical,
+        choices=TYPES,
+        metavar="TYPE",
+        default="full",
+        help="full, tied, diag, spherical, or a code of volume, shape and orientation: " + ", ".join(CODES) + "; default: full",
+    )
 
 
 def parse_names(text: str, option: str, known: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from ..covariance import TYPES
+from ..covariance_types import CLASSIC
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_output_options
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of --prior, or 1"
     )
-    parser.add_argument("--covariance-type", choices=TYPES, default="full", help="default: full")
+    parser.add_argument("--covariance-type", choices=CLASSIC, default="full", help="default: full")
     parser.add_argument(
         "--num-datasets", type=int, default=256, metavar="B", help="number of simulated data sets; default: 256"
     )

@@ -14,6 +14,7 @@ from .. import datasets
 from ..io.column_choice import choose_columns
 from ..io.read_table import WholeTable, read_whole_table
 from ..io.text import STDIN
+from ..observed import Observations
 from .messages import warnings_to_stderr
 
 # a column is refused if rounding to float32 changes a value by more than this fraction of the column's standard deviation
@@ -52,10 +53,11 @@ def read_data(
         )
     else:
         form = {"array": arguments.array, "delimiter": arguments.delimiter, "decimal": arguments.decimal}
+        form |= {"keep_missing": getattr(arguments, "missing", False)}
         with warnings_to_stderr():
             data = Data(*read_whole_table(arguments.data, columns=columns, drop=arguments.drop, **form))
     if jnp.result_type(float) == np.float32:
-        _check_float32(data.x, data.names)
+        _check_float32(np.where(np.isnan(data.x), _first_values(data.x), data.x), data.names)
     return data if keep_table else data._replace(table=None)
 
 
@@ -68,13 +70,19 @@ def _packaged_data(arguments: argparse.Namespace, columns: str | Callable[[list[
     return Data(datasets.load(arguments.data)[:, keep], names, table)
 
 
-def check_rows(x: np.ndarray, num_components: int, data: str) -> None:
+def check_rows(x: np.ndarray | Observations, num_components: int, data: str) -> None:
     """Raise ValueError if there are fewer rows than components."""
     if len(x) < num_components:
         raise ValueError(
             f"{data} has {len(x)} rows and -k asks for {num_components} components; at least one row per component was "
             "expected."
         )
+
+
+def _first_values(x: np.ndarray) -> np.ndarray:
+    """Return the first value of each column that is not missing, (D,); 0 for an empty column."""
+    first = x[np.isfinite(x).argmax(0), np.arange(x.shape[1])]
+    return np.where(np.isnan(first), 0, first)
 
 
 def _check_float32(x: np.ndarray, names: list[str]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ..em.batch.restarts import fit_restarts
 from ..em.fit import fit
 from ..em.result import Fit, Status
+from ..observed import Observations
 from ..priors.conjugate import Prior
 from ..priors.defaults import default_prior
 from .data import check_rows
@@ -31,7 +32,10 @@ class ModeFit(NamedTuple):
 
 
 def fit_mode(
-    arguments: argparse.Namespace, x: np.ndarray, names: list[str], before_em: Callable[[Prior], object] | None = None
+    arguments: argparse.Namespace,
+    x: np.ndarray | Observations,
+    names: list[str],
+    before_em: Callable[[Prior], object] | None = None,
 ) -> ModeFit:
     """Fit the posterior mode under the default prior from several starts, and return the best fit.
 
@@ -52,8 +56,11 @@ def fit_mode(
     return ModeFit(best, prior, record)
 
 
-def fit_maximum_likelihood(mode: Fit, x: np.ndarray) -> Fit:
+def fit_maximum_likelihood(mode: Fit, x: np.ndarray | Observations) -> Fit:
     """Run EM without a prior, with the posterior mode as the start."""
+    if isinstance(x, Observations):
+        with warnings_to_stderr():
+            return fit(mode.mixture, x)
     return _fit(mode.mixture, x.astype(mode.mixture.means.dtype))
 
 

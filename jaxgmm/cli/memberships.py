@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..chunking import points_per_batch
 from ..density import responsibilities
 from ..mixture import Mixture
+from ..observed import Observations
 from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..spread import mean_and_sd
@@ -49,7 +50,7 @@ class Memberships(NamedTuple):
         return np.bincount(self.labels, minlength=self.probabilities.shape[1]).tolist()
 
 
-def memberships_at(mixture: Mixture, x: np.ndarray) -> Memberships:
+def memberships_at(mixture: Mixture, x: np.ndarray | Observations) -> Memberships:
     """Return the memberships at a point estimate."""
     return Memberships(np.asarray(responsibilities(mixture, x)))
 

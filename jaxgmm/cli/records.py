@@ -11,6 +11,7 @@ import numpy as np
 from .. import __version__
 from ..em.result import Fit
 from ..mixture import Mixture
+from ..observed import Observations
 from ..priors.interface import MixturePrior
 from ..studies.serialization import describe_fit
 
@@ -26,7 +27,7 @@ def command_record(arguments: argparse.Namespace, options: dict[str, object]) ->
 
 
 def data_record(
-    arguments: argparse.Namespace, x: np.ndarray, names: list[str], options: dict[str, object]
+    arguments: argparse.Namespace, x: np.ndarray | Observations, names: list[str], options: dict[str, object]
 ) -> dict[str, object]:
     """Return the first entries of a record about data: the entries of `command_record` and a description of the data."""
     return command_record(arguments, options) | {

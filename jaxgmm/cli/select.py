@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from ..covariance import TYPES
+from ..covariance_types import CLASSIC, TYPES, canonical
 from ..priors.defaults import default_prior
 from ..priors.interface import MixturePrior
 from ..selection import CRITERIA, Selection, select
@@ -32,7 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="1-9",
         help="numbers of components to try, such as 1-9 or 2,3,5; default: 1-9",
     )
-    parser.add_argument("--covariance-types", default=",".join(TYPES), metavar="A,B", help=f"default: {','.join(TYPES)}")
+    parser.add_argument(
+        "--covariance-types",
+        default=",".join(CLASSIC),
+        metavar="A,B",
+        help=f"names or codes, or all for the fourteen types; default: {','.join(CLASSIC)}",
+    )
     parser.add_argument(
         "--criterion",
         choices=CRITERIA,
@@ -46,7 +51,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fit all models, print a table of the criterion, and write the results, the best model, a figure and the labels."""
     counts = parse_counts(arguments.num_components)
-    types = parse_names(arguments.covariance_types, "--covariance-types", TYPES)
+    given = ",".join(TYPES) if arguments.covariance_types == "all" else arguments.covariance_types
+    types = parse_names(",".join(canonical(name.strip()) for name in given.split(",")), "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
     check_count(arguments.restarts, "restarts")
     data = read_data(arguments, keep_table=arguments.labels is not None)

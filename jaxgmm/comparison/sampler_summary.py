@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ..checkpoint import versions
 from ..density import log_prob
 from ..em.result import Status, is_sound
 from ..mixture import num_parameters
@@ -19,7 +20,6 @@ from ..posterior.pointwise import own_pointwise
 from ..posterior.relabel import SMALL_MARGIN
 from ..posterior.result import Posterior, PosteriorStatus, needs_warning
 from ..priors.interface import MixturePrior, reason_without_mode
-from ..studies.checkpoint import versions
 from ..studies.columns import column, documented
 from ..studies.serialization import describe_fit
 from .inputs import ComparisonInputs, Subject

@@ -86,8 +86,8 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
     table = _beside_each_other(page, shown) if len(page.samplers) > 1 else _one_posterior(page, shown)
     left_out = []
     if len(chosen) < len(names):
-        which = "those outside an interval first, then weights, means, variances and covariances, the farthest from EM first"
-        left_out = paragraph(f"{len(chosen)} of {len(names)} quantities: {which}.")[:1]
+        which = "those outside an interval first, then by kind and by distance from EM"
+        left_out = [f"{len(chosen)} of {len(names)} quantities: {which}."]  # in one line, which `most` takes into account
     return [*table.text().splitlines(), *left_out, *legend]
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..covariance_types import as_covariance_type, check_classic_type
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..files import parse_file
@@ -27,7 +28,7 @@ from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
 from ..studies.methods import as_method, check_option_values
 from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
-from ..validation import check_choice, check_count, check_covariance_type, check_number
+from ..validation import check_choice, check_count, check_number
 
 _POINT_DEFAULTS: Mapping[str, str | float | bool] = {"kind": "observed", "tol": 1e-10, "max_iter": 2000, "accelerate": True}
 _DEFAULTS: Mapping[str, Mapping[str, str | float | bool]] = {
@@ -112,6 +113,7 @@ class Design:
         """Turn lists into tuples and validate all fields."""
         for name in ("separations", "num_observations", "covariance_types", "methods", "probabilities"):
             object.__setattr__(self, name, _as_tuple(getattr(self, name), name))
+        object.__setattr__(self, "covariance_types", tuple(map(as_covariance_type, self.covariance_types)))
         if self.weights is not None:
             object.__setattr__(self, "weights", _as_tuple(self.weights, "weights"))
         _check_numbers(self)
@@ -248,7 +250,7 @@ def _check_numbers(design: Design) -> None:
 def _check_choices(design: Design) -> None:
     """Raise an error if a covariance type, a method, the start or the prior is unknown."""
     for covariance_type in design.covariance_types:
-        check_covariance_type(covariance_type)
+        check_classic_type(covariance_type, "coverage_study")
     for method in design.methods:
         check_choice(method, "method", (*POINT_METHODS, *POSTERIOR_METHODS))
     check_choice(design.start, "start", (*START_METHODS, "truth"))

@@ -26,11 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
+from ..checkpoint import Checkpoint, check_target, versions
 from ..chunking import COVERAGE_FILE_BATCH
 from ..em.result import Status
 from ..posterior.result import PosteriorStatus
 from ..progress import progress_bar
-from ..studies.checkpoint import Checkpoint, check_target, versions
 from ..studies.method_names import POINT_METHODS
 from ..studies.serialization import Exported, plain
 from ..validation import check_key, check_progress

@@ -3,7 +3,8 @@
 A point theta is a vector of the parameters, and F(theta) is the point after one EM step. The next point is extrapolated from
 the last few differences between successive points theta, and between successive values F(theta). The coordinates are the log
 weights, the means, and the Cholesky factors of the covariances with logarithms on their diagonals. Every vector of such
-coordinates is a valid mixture. The caller accepts an extrapolated point only if the objective does not fall. Otherwise, the
+coordinates is a valid mixture; if the covariances of a type share parameters, those of the type that are nearest to the
+extrapolated covariances are taken. The caller accepts an extrapolated point only if the objective does not fall. Otherwise, the
 caller takes the plain EM step. The objective therefore never falls, and the limit is a fixed point of EM.
 """
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..covariance_estimates import nearest
 from ..density import safe_log
 from ..mixture import Mixture
 
@@ -88,7 +90,9 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
     else:
         covariances = jnp.exp(2 * lower)
     means = vector[k : k + k * d].reshape(k, d) * unit[None]
-    return dataclasses.replace(like, weights=weights / weights.sum(), means=means, covariances=covariances)
+    weights = weights / weights.sum()
+    covariances = nearest(covariances, weights, covariance_type, like.covariances)
+    return dataclasses.replace(like, weights=weights, means=means, covariances=covariances)
 
 
 def _standard_deviations(scale: Mixture) -> jax.Array:

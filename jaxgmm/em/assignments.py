@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import rows_per_chunk
-from ..host import extremes
+from ..covariance_estimates import FEW_STEPS, MANY_STEPS, estimate
+from ..covariance_types import as_covariance_type, is_coupled
+from ..host import extremes, num_positive
 from ..inputs import as_rows
 from ..mixture import Mixture
 from ..observed import Observations, check_labels
@@ -24,7 +26,6 @@ from ..row_sums import Weight, first_valid_row, sum_over_rows
 from ..validation import (
     as_float_array,
     check_count,
-    check_covariance_type,
     is_traced,
 )
 from .m_step import PSEUDO_COUNT, data_covariance
@@ -47,7 +48,7 @@ def from_labels(
         x: (N, D).
         labels: (N,) integers from 0 to num_components - 1.
         num_components: K. A component whose label does not occur gets weight 0, and the mean and covariance of all data.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -64,7 +65,7 @@ def from_labels(
         [[1.0], [9.0]]
     """
     check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
     x, weight = weighted_data(x, sample_weight, 1)
     if is_traced(labels):
         labels = jnp.asarray(labels).astype(int)
@@ -91,7 +92,7 @@ def from_responsibilities(
     Args:
         x: (N, D).
         responsibilities: (N, K) >= 0. Each row should sum to one. The function does not normalise the rows.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -107,7 +108,7 @@ def from_responsibilities(
         >>> jaxgmm.from_responsibilities(np.array([[0.0], [2.0]]), np.array([[1.0, 0.0], [0.5, 0.5]])).weights.tolist()
         [0.75, 0.25]
     """
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
     x, weight = weighted_data(x, sample_weight, 1)
     r = as_float_array(responsibilities, "responsibilities", check_values=True).astype(x.dtype)
     if r.ndim != 2 or len(r) != len(x) or r.shape[1] == 0:
@@ -143,7 +144,7 @@ def weighted_data(
     """
     data, weight = as_rows(x, sample_weight)
     check_labels(data, num_components)
-    rows = len(data) if weight is None or is_traced(weight) else int((np.asarray(weight) > 0).sum())
+    rows = len(data) if weight is None or is_traced(weight) else num_positive(weight)
     if rows < max(num_components, 1):
         raise ValueError(
             f"x has {rows} rows; at least {max(num_components, 1)} were expected, one per component: use fewer components."
@@ -185,7 +186,21 @@ def mixture_of_groups(
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk, (shift, mean))
     overall = data_covariance(ComponentSums(count, mean, scatter), shift, covariance_type)
-    extra = pseudo_count * total
+    size = (shift + first.sum(0) / total) ** 2 + covariance.variances(overall, covariance_type, d)[0]
+    make = _coupled_covariances if is_coupled(covariance_type) else _pooled_covariances
+    covariances = make(count, scatter, overall, size, covariance_type, pseudo_count)
+    covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
+    return Mixture(count / total, mean + shift[None], covariances, covariance_type)
+
+
+def _pooled_covariances(
+    count: jax.Array, scatter: jax.Array, overall: jax.Array, size: jax.Array, covariance_type: str, pseudo_count: float
+) -> jax.Array:
+    """Return the covariances of groups, which are not singular; `size` (D,) is the squared size of the values of a feature.
+
+    The other arguments are those of `mixture_of_groups`, the counts and scatters of the groups, and the covariance of all data.
+    """
+    extra = pseudo_count * _nonzero_total(count)
     divisor = covariance.pool_counts(count, covariance_type) + extra
     covariances = (covariance.pool(scatter, covariance_type) + extra * overall) / jnp.where(divisor > 0, divisor, 1)
     # the covariances of a start (pseudo_count > 0) always get a ridge, so that they have Cholesky factors; otherwise, only
@@ -193,11 +208,33 @@ def mixture_of_groups(
     if pseudo_count:
         singular = jnp.ones(len(covariances), bool)
     else:
-        size = (shift + first.sum(0) / total) ** 2 + covariance.variances(overall, covariance_type, d)[0]
         singular = is_singular(covariances, size, covariance_type)
         regularised = (divisor * covariances + PSEUDO_COUNT * overall) / (divisor + PSEUDO_COUNT)
         covariances = jnp.where(covariance.expand(singular, covariance_type), regularised, covariances)
-    ridged = covariance.relative_ridge(covariances, ridge_fraction(d, x.dtype), covariance_type)
-    covariances = jnp.where(covariance.expand(singular, covariance_type), ridged, covariances)
-    covariances = covariance.select_components(count > 0, covariances, overall, covariance_type)
-    return Mixture(count / total, mean + shift[None], covariances, covariance_type)
+    ridged = covariance.relative_ridge(covariances, ridge_fraction(len(size), count.dtype), covariance_type)
+    return jnp.where(covariance.expand(singular, covariance_type), ridged, covariances)
+
+
+def _coupled_covariances(
+    count: jax.Array, scatter: jax.Array, overall: jax.Array, size: jax.Array, covariance_type: str, pseudo_count: float
+) -> jax.Array:
+    """Return the same as `_pooled_covariances` for coupled types. Groups without rows do not influence the others."""
+
+    def make(extra: jax.Array | float) -> jax.Array:
+        counts = jnp.where(count > 0, count + extra, 0)
+        steps = FEW_STEPS if pseudo_count else MANY_STEPS
+        return estimate(scatter + extra * overall, counts, covariance_type, num_steps=steps)
+
+    def ridged(covariances: jax.Array) -> jax.Array:
+        return covariance.relative_ridge(covariances, ridge_fraction(len(size), count.dtype), covariance_type)
+
+    covariances = make(pseudo_count * _nonzero_total(count))
+    if pseudo_count:
+        return ridged(covariances)
+    singular = (is_singular(covariances, size, covariance_type) & (count > 0)).any()
+    return jax.lax.cond(singular, lambda: ridged(make(PSEUDO_COUNT)), lambda: covariances)
+
+
+def _nonzero_total(count: jax.Array) -> jax.Array:
+    """Return the sum of the counts, or 1 if all of them are 0."""
+    return jnp.where(count.sum() > 0, count.sum(), 1)

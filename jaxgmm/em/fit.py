@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..host import num_positive
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
@@ -21,20 +22,9 @@ from ..row_sums import Weight, weight_array
 from ..validation import check_count, check_flag, check_number, is_traced
 from .fit_warnings import emit_warnings
 from .implicit import tangent_of_fixed_point
-from .loop import (
-    CenteredProblem,
-    EMProblem,
-    Evaluation,
-    Options,
-    centered_m_step,
-    evaluate,
-    finalize,
-    init,
-    is_running,
-    prepare,
-    step,
-)
+from .loop import Evaluation, Options, centered_m_step, evaluate, finalize, init, is_running, step
 from .m_step import check_regularisation
+from .problem import CenteredProblem, EMProblem, prepare
 from .result import Fit, Status
 from .single_normal import incomplete_data
 
@@ -172,7 +162,12 @@ def _check_rows(mixture: Mixture, x: Data, weight: Weight, is_regularised: bool)
     if is_traced(mixture, x, weight):
         return
     values = weight_array(weight)
-    rows = len(x) if values is None else int((np.asarray(values) > 0).sum())
+    rows = len(x) if values is None else num_positive(values)
+    check_num_rows(rows, mixture, is_regularised)
+
+
+def check_num_rows(rows: int, mixture: Mixture, is_regularised: bool) -> None:
+    """Raise ValueError if there are too few rows of positive weight for the components of a concrete start."""
     present = int((np.asarray(mixture.weights) > 0).sum())
     if rows < present:
         raise ValueError(

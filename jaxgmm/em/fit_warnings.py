@@ -12,20 +12,19 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .. import covariance
-from ..host import on_host, to_host
+from .. import covariance, covariance_types
+from ..host import num_positive, on_host, to_host
 from ..mixture import Mixture
-from ..rounding import ridge_fraction
+from ..processes import is_global, of_all_processes, own_parts
 from ..row_shards import row_axes
 from ..row_sums import weight_array
 from ..validation import small_weights_message, warn_at_caller
-from .loop import EMProblem
+from .collinearity import collinear_columns
+from .problem import EMProblem
 from .result import ComponentStatus, Fit, Status
 
 _FIRST_ROWS = 64  # number of rows that the first search for constant columns reads; most columns vary within these rows
 _COARSE_SPACING = 0.05  # smallest distance between neighbouring floats, in standard deviations, at which `fit` warns
-_COLLINEAR = 1e-10  # standardised data are treated as constant in a direction if their variance in it is less than this number
-_SHARE_OF_COLLINEAR = 1e-3  # a column is collinear if its coefficients in the constant directions have a norm above this
 _MOST_NAMED = 10  # largest number of columns or components that one sentence lists
 
 
@@ -58,10 +57,13 @@ _REMEDIES: dict[Status | ComponentStatus, list[tuple[str, Callable[[_Call], bool
 }
 
 
-def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False) -> None:
+def emit_warnings(
+    result: Fit, start: Mixture, problem: EMProblem, *, accelerate: bool = False, constant: np.ndarray | None = None
+) -> None:
     """Warn about unsuitable data or an unsuitable start, and about a fit that did not end well.
 
-    The checks that do not need the result run first, while JAX still computes the fit in the background.
+    The checks that do not need the result run first, while JAX still computes the fit in the background. If the data were read
+    in batches, the problem does not contain them, and `constant` are the indices of the constant columns.
     """
     start = to_host(start)
     call = _Call(
@@ -72,7 +74,10 @@ def emit_warnings(result: Fit, start: Mixture, problem: EMProblem, *, accelerate
         accelerate,
         result.mixture.means.dtype == np.float32,
     )
-    constant = _warn_of_data(problem, call, start.num_features)
+    if constant is None:
+        constant = _warn_of_data(problem, call, start.num_features)
+    else:
+        _warn_of_constant(constant)
     means = start.means[start.weights > 0]
     if len(means) > 1 and (means == means[0]).all() and (np.ptp(start.covariances, axis=0) == 0).all():
         warn_at_caller(
@@ -114,7 +119,7 @@ def _warn_of_components(
     at_floor = states == ComponentStatus.AT_FLOOR
     of_all = at_floor[mixture.weights > 0].all()
     explained = of_all and constant.size > 0
-    if (of_all or is_singular) and covariance.is_dense(call.covariance_type):
+    if problem.x is not None and (of_all or is_singular) and covariance.is_dense(call.covariance_type):
         explained |= warn_of_collinear_columns(problem.x, weight)
     if at_floor.any() and not explained:
         _warn_of_state(ComponentStatus.AT_FLOOR, at_floor, call)
@@ -134,19 +139,14 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
     """Warn if columns are constant or if there are too few rows for a covariance; return the indices of constant columns."""
     x, weight = problem.x, problem.weight
     weights = weight_array(weight)
-    kept = None if weights is None else np.flatnonzero(np.asarray(weights) > 0)
-    n, d = (len(x) if kept is None else len(kept)), num_features
+    n, d = (len(x) if weights is None else num_positive(weights)), num_features
     constant = np.arange(d if n > 1 else 0)
     for some in (_FIRST_ROWS, None):  # the second pass looks only at columns that are constant in the first rows
         if constant.size:
-            seen = _read_rows(x, kept, some)[:, constant]
-            constant = constant[(seen == seen[:1]).all(0)]
-    if constant.size:
-        warn_at_caller(
-            f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
-            "its values; leave the column out."
-        )
-    needed = covariance.fewest_rows(call.covariance_type, call.num_components, d)
+            low, high = _column_ranges(x, weights, some, constant)
+            constant = constant[low == high]
+    _warn_of_constant(constant)
+    needed = covariance_types.fewest_rows(call.covariance_type, call.num_components, d)
     is_held = call.has_prior or (problem.reg_covar is not None and float(np.asarray(problem.reg_covar)) > 0)
     if 1 < n < needed and not is_held:
         warn_at_caller(
@@ -154,6 +154,33 @@ def _warn_of_data(problem: EMProblem, call: _Call, num_features: int) -> np.ndar
             f"need at least {needed} rows to be determined; {_SIMPLER_TYPE}, or a prior."
         )
     return constant
+
+
+def _warn_of_constant(constant: np.ndarray) -> None:
+    """Warn about constant columns, if there are any."""
+    if constant.size:
+        warn_at_caller(
+            f"x is constant in column {', '.join(map(str, constant[:_MOST_NAMED]))}: its variance is held at the rounding of "
+            "its values; leave the column out."
+        )
+
+
+def _column_ranges(x: jax.Array, weights: jax.Array | None, most: int | None, columns: np.ndarray) -> np.ndarray:
+    """Return the smallest and the largest value of columns in the rows of positive weight, (2, number of columns).
+
+    Only `most` rows are read, or all rows if it is None. Of a global array, each process reads so many of its own rows.
+    """
+    parts = [(x, weights)]
+    if is_global(x):
+        parts = own_parts(x) if weights is None else own_parts(x, weights)
+    ranges = np.full((2, len(columns)), -np.inf)  # the largest values of the negative numbers and of the numbers
+    for part, *weight in parts:
+        kept = None if not weight or weight[0] is None else np.flatnonzero(np.asarray(weight[0]) > 0)
+        seen = _read_rows(part, kept, most)[:, columns]
+        if len(seen):
+            ranges = np.maximum(ranges, [-seen.min(0), seen.max(0)])
+    ranges = of_all_processes(ranges, x).max(0) if is_global(x) else ranges
+    return ranges * [[-1], [1]]
 
 
 def _read_rows(x: jax.Array, kept: np.ndarray | None, most: int | None) -> np.ndarray:
@@ -182,7 +209,7 @@ def _first_rows(x: jax.Array) -> jax.Array:
 
 def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
     """Warn if some columns of the data are collinear, and name these columns; return whether there are any."""
-    columns, is_sum = collinear_columns(np.asarray(x), None if weight is None else np.asarray(weight))
+    columns, is_sum = collinear_columns(x if is_global(x) else np.asarray(x), weight)
     if not columns.size:
         return False
     names = ", ".join(map(str, columns[:_MOST_NAMED])) + (", ..." if len(columns) > _MOST_NAMED else "")
@@ -192,30 +219,6 @@ def warn_of_collinear_columns(x: jax.Array, weight: jax.Array | None) -> bool:
         f"or {_SIMPLER_TYPE}."
     )
     return True
-
-
-def collinear_columns(x: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, bool]:
-    """Return the indices of the collinear columns of data (N, D), and whether the sum of these columns is constant.
-
-    Columns are collinear if a weighted sum of them is constant up to rounding. Columns that are constant themselves are left
-    out.
-    """
-    kept = x if weight is None else x[weight > 0]
-    w = np.ones(len(kept)) if weight is None else weight[weight > 0].astype(float)
-    centred = kept.astype(float) - kept[0].astype(float)
-    centred -= w @ centred / w.sum()
-    sd = np.sqrt(w @ centred**2 / w.sum())
-    varying = np.flatnonzero(np.ptp(kept, axis=0) > 0)
-    if len(varying) < 2 or len(kept) <= len(varying):  # with so few rows, all columns are collinear
-        return np.zeros(0, int), False
-    standard = centred[:, varying] / sd[varying]
-    values, vectors = np.linalg.eigh((w[:, None] * standard).T @ standard / w.sum())
-    smallest = max(_COLLINEAR, 4 * ridge_fraction(len(varying), x.dtype))
-    directions = vectors[:, values <= smallest]
-    taking_part = (directions**2).sum(1) > _SHARE_OF_COLLINEAR**2
-    loadings = (directions / sd[varying, None])[taking_part]
-    is_sum = directions.shape[1] == 1 and np.ptp(loadings) <= 0.01 * abs(loadings).max()
-    return varying[taking_part], bool(is_sum)
 
 
 def _warn_of_offset(mixture: Mixture, constant: np.ndarray) -> None:

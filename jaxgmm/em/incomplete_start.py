@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..covariance_estimates import nearest
 from ..mixture import Mixture
 from ..observed import Observations, is_allowed
 from ..rounding import ridge_fraction
@@ -85,5 +86,6 @@ def mixture_of_clusters(
     extra = pseudo_count * total
     pooled = covariance.pool(sums.scatter, covariance_type) + extra * single.covariances
     stored = pooled / (covariance.pool_counts(count, covariance_type) + extra)
+    stored = nearest(stored, count / total, covariance_type, stored)
     stored = covariance.relative_ridge(stored, ridge_fraction(d, stored.dtype), covariance_type)
     return Mixture(count / total, sums.mean + center[None], stored, covariance_type)

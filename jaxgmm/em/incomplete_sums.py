@@ -28,11 +28,10 @@ from ..incomplete import (
     diagonal_factors,
     eliminate,
     explained,
-    is_diagonal,
     masked_matrices,
 )
 from ..mixture import Mixture
-from ..observed import Observations
+from ..observed import Observations, is_diagonal
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, sum_over_rows, weight_or_ones
 from ..validation import is_traced
@@ -88,18 +87,27 @@ def as_blocks(rows: Observations, weight: Any, num_components: int) -> Blocks | 
                 "method='patterns' was given for traced observations; only 'rows' is possible inside jit and vmap."
             )
         return None
-    if rows.noise is not None and not rows.shares_noise:
+    if rows.lower is not None or (rows.noise is not None and not rows.shares_noise):
         if rows.method == "patterns":
-            raise ValueError("method='patterns' was given, but each row has its own noise; method='rows' was expected.")
+            raise ValueError("method='patterns' was given, but each row has its own noise or limits; use method='rows'.")
         return None
     n, d = rows.shape
     w = np.ones(n, rows.dtype) if weight is None else np.asarray(weight)
     kept = np.flatnonzero(w > 0)
-    masks, index = np.unique(np.asarray(rows.mask())[kept], axis=0, return_inverse=True)
+    masks, index = _patterns(np.asarray(rows.mask())[kept])
     size = rows_per_block(len(kept), len(masks), num_components, d, rows.dtype)
     if size is None and rows.method != "patterns":
         return None
-    return _blocks(rows, w, masks, (kept, index.ravel()), size or rows_per_chunk(num_components, d, rows.dtype))
+    return _blocks(rows, w, masks, (kept, index), size or rows_per_chunk(num_components, d, rows.dtype))
+
+
+def _patterns(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the different rows of masks (N, D), and the index of each row among them, (N,)."""
+    packed = np.packbits(masks, axis=1)
+    if packed.shape[1] <= 8:  # NumPy sorts integers much faster than rows
+        packed = np.pad(packed, ((0, 0), (0, 8 - packed.shape[1]))).view(np.uint64)[:, 0]
+    _, first, index = np.unique(packed, axis=0, return_index=True, return_inverse=True)
+    return masks[first], index.ravel()
 
 
 def _blocks(

@@ -15,17 +15,18 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from .. import covariance
+from .. import covariance, covariance_types
 from ..calls import public
 from ..chunking import start_rows
+from ..covariance_types import as_covariance_type
 from ..density import log_joint, safe_log
 from ..imputation import means_of_rows
 from ..mixture import Mixture
-from ..observed import Observations, check_columns
+from ..observed import Observations, check_columns, check_match
 from ..padding import pad_data
 from ..row_shards import ShardedRows
 from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
-from ..validation import check_choice, check_count, check_covariance_type, check_key
+from ..validation import check_choice, check_count, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .incomplete_start import labelled_clusters, mixture_of_clusters
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
@@ -74,7 +75,7 @@ def initialize(
         x: (N, D), N >= num_components; or `observations`, whose missing values are replaced by conditional means under one
             normal distribution before the rows are clustered. The rows of a label begin in its component.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         method: how far k-means improves the centres that k-means++ draws. "k-means++" takes at most ten of Lloyd's steps;
             "k-means" takes Lloyd's steps until the centres no longer move (at most 100).
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
@@ -92,11 +93,11 @@ def initialize(
         >>> jaxgmm.initialize(jax.random.key(0), jaxgmm.datasets.load("iris"), num_components=3).means.shape
         (3, 4)
     """
-    options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, options)
+    options = check_start_options(key, StartOptions(num_components, covariance_type, method))
     x, weight = weighted_data(x, sample_weight, num_components)
     if isinstance(x, Observations):
         check_columns(x, weight)
+        check_match(x, num_components, covariance_type)
         single = incomplete_data(x, weight, covariance_type, 1, key)[2]
         return start_of_incomplete_rows(key, *pad_data(x, weight, key), single, options)
     return initialize_validated(key, *pad_data(x, weight, key), options=options)
@@ -127,12 +128,13 @@ def initialize_batch(
     return jax.vmap(partial(initialize_validated, options=options), in_axes=axes)(keys, x, ones, num_present)
 
 
-def check_start_options(key: object, options: StartOptions) -> None:
-    """Raise ValueError or TypeError if no start can be made with this key and these options."""
+def check_start_options(key: object, options: StartOptions) -> StartOptions:
+    """Return the options with the canonical covariance type; raise an error if no start can be made with them and this key."""
     check_key(key)
     check_count(options.num_components, "num_components")
-    check_covariance_type(options.covariance_type)
+    covariance_type = as_covariance_type(options.covariance_type)
     check_choice(options.method, "method", METHODS)
+    return options._replace(covariance_type=covariance_type)
 
 
 @partial(jax.jit, static_argnames="options")
@@ -243,5 +245,5 @@ def _cluster_log_likelihood(
     joint, _ = log_joint(safe_log(count / total), means, factors, points, kind)  # (K, N)
     top = joint.max(0)
     likelihood = weight @ (top + jnp.log(jnp.exp(joint - top).sum(0))) / total
-    few = ((count < covariance.fewest_points(kind, d)) & (jnp.arange(len(centers)) < num_present)).any()
+    few = ((count < covariance_types.fewest_points(kind, d)) & (jnp.arange(len(centers)) < num_present)).any()
     return jnp.where(few | jnp.isnan(likelihood), -jnp.inf, likelihood)

@@ -1,45 +1,37 @@
-"""The EM loop: `prepare` the problem, `init` the state, `step` while `is_running`, and `finalize` the result.
+"""The EM loop: `init` the state of a prepared problem, `step` while `is_running`, and `finalize` the result.
 
 A fit begins at step -1. In this step the proposal of the M-step is ignored, and the start itself is evaluated. Thus the
 compiled program contains only one E-step. A proposal with a non-finite evaluation is rejected: the last finite state is kept,
 and the status says why. The log-likelihood and objective of a state are always those of its mixture. `fit` runs one such loop,
-and `fit_many` runs a batch of them.
+and `fit_many` runs a batch of them. `fit_batches` uses the two halves of a step, `propose` and `accept`, and reads the data
+between them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
-from ..chunking import rows_per_chunk
+from .. import covariance, covariance_types
 from ..host import Tree
 from ..mixture import Mixture
-from ..priors.interface import ComponentSums, MixturePrior
-from ..rounding import objective_error, position_errors, ridge_fraction, scatter_about_mean
-from ..row_sums import Weight, first_valid_row, nonzero, sum_over_rows, vary_with, weight_array, zero_silenced
+from ..priors.interface import ComponentSums
+from ..rounding import objective_error, position_errors, ridge_fraction
+from ..row_sums import nonzero, vary_with
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .incomplete_sums import IncompleteData, incomplete_component_sums
 from .kernels import Rows, component_sums, quadratic_error
-from .m_step import PSEUDO_COUNT, Regularisation, data_covariance, maximize
+from .m_step import PSEUDO_COUNT, Regularisation, maximize
+from .problem import CenteredProblem
 from .result import ComponentStatus, Fit, Status
 
 _RUNNING = -1
 # a decrease of the objective is reported if it exceeds this multiple of the rounding error; decreases of up to 5 rounding
 # errors were measured in float32 fits
 _LARGEST_FALL = 8
-
-
-class EMProblem(NamedTuple):
-    """The data and the regularisation of a fit, in the user's coordinates. They determine the objective at every mixture."""
-
-    x: Any  # an array (N, D), or incomplete data
-    weight: Weight
-    prior: MixturePrior | None
-    reg_covar: jax.Array | None
 
 
 class Options(NamedTuple):
@@ -49,34 +41,6 @@ class Options(NamedTuple):
     accelerate: bool
     chunk_size: int | None
     history: bool = True
-
-
-class CenteredProblem(NamedTuple):
-    """The problem in coordinates whose origin is the centre of the data. No field changes during a fit.
-
-    The data in memory stay in the user's coordinates: the E-step subtracts the centre from one chunk of rows at a time.
-
-    Attributes:
-        x: (N, D), the data in the user's coordinates, or incomplete data.
-        weight: the weights of the rows.
-        prior: the prior, with a location relative to the centre, or None.
-        reg_covar: as in `fit`.
-        start: the start, with means relative to the centre.
-        center: (D,), the weighted mean of the data.
-        data_covariance: V, the covariance of the data, in storage form; the default regularisation uses it.
-        total: (), the total weight of the data.
-        tol: (), the largest change of the objective at which EM has converged, nats.
-    """
-
-    x: Any  # an array (N, D), or incomplete data
-    weight: Weight
-    prior: MixturePrior | None
-    reg_covar: jax.Array | None
-    start: Mixture
-    center: jax.Array
-    data_covariance: jax.Array
-    total: jax.Array
-    tol: jax.Array
 
 
 class EMState(NamedTuple):
@@ -92,6 +56,14 @@ class EMState(NamedTuple):
     memory: Memory | None
 
 
+class Proposal(NamedTuple):
+    """The mixture that a step evaluates, the memory of the acceleration, and whether the mixture is extrapolated."""
+
+    mixture: Mixture
+    memory: Memory | None
+    extrapolated: jax.Array
+
+
 class Evaluation(NamedTuple):
     """The result of the E-step at a mixture.
 
@@ -103,39 +75,6 @@ class Evaluation(NamedTuple):
     objective: jax.Array
     factors: covariance.Factors
     singular: jax.Array
-
-
-def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
-    """Return the problem in centred coordinates. The function reads the data once."""
-    x, weight, prior, reg_covar = problem
-    if isinstance(x, IncompleteData):
-        prior = None if prior is None else prior.translate(x.center)
-        start = dataclasses.replace(start, means=start.means - x.center[None])
-        total = jnp.asarray(x.total)
-        return CenteredProblem(x, weight, prior, reg_covar, start, x.center, x.data_covariance, total, tol * total)
-    first = first_valid_row(x, weight)
-    covariance_type = start.covariance_type
-
-    def chunk_sums(rows: jax.Array, w: jax.Array, first: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        y = zero_silenced(rows - first[None], w).T  # (D, n)
-        return w.sum(), covariance.einsum("dn,n->d", y, w), covariance.weighted_scatter(w[None], y[None], covariance_type)[0]
-
-    chunk = rows_per_chunk(1, x.shape[1], x.dtype)
-    total, moment, scatter = sum_over_rows(chunk_sums, x, weight, chunk, (first,))
-    values = weight_array(weight)
-    if values is not None:  # if a weight is negative, the total becomes NaN, and therefore the status becomes NONFINITE
-        total = jnp.where((values >= 0).all(), total, jnp.nan)
-    safe = nonzero(total)
-    mean = first + moment / safe
-    center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))
-    about_mean = scatter_about_mean(total[None], moment[None], scatter[None], covariance_type)
-    sums = ComponentSums(total[None], (mean - center)[None], about_mean)
-    if prior is not None:
-        prior = prior.translate(center)
-    start = dataclasses.replace(start, means=start.means - center[None])
-    return CenteredProblem(
-        x, weight, prior, reg_covar, start, center, data_covariance(sums, center, covariance_type), total, tol * total
-    )
 
 
 def init(problem: CenteredProblem, options: Options) -> EMState:
@@ -163,13 +102,22 @@ def is_running(state: EMState, options: Options) -> jax.Array:
 
 def step(problem: CenteredProblem, state: EMState, options: Options) -> EMState:
     """Take one EM step: propose a mixture, evaluate it, and accept or reject it."""
-    is_first = state.step < 0
+    proposal = propose(problem, state)
+    return accept(problem, state, proposal, evaluate(proposal.mixture, problem, options.chunk_size))
+
+
+def propose(problem: CenteredProblem, state: EMState) -> Proposal:
+    """Return the mixture to evaluate next. In step -1, this is the start."""
     stepped = centered_m_step(problem, state.mixture, state.sums)
     memory, extrapolated = state.memory, jnp.array(False)
     if memory is not None:
         stepped, memory, extrapolated = extrapolate(memory, state.mixture, stepped, problem.start)
-    proposal = _where(is_first, problem.start, stepped)
-    value = evaluate(proposal, problem, options.chunk_size)
+    return Proposal(_where(state.step < 0, problem.start, stepped), memory, extrapolated)
+
+
+def accept(problem: CenteredProblem, state: EMState, proposed: Proposal, value: Evaluation) -> EMState:
+    """Return the state after a proposal was evaluated: the proposal is accepted, or the mixture of the old state is kept."""
+    is_first, (proposal, memory, extrapolated) = state.step < 0, proposed
     finite = jnp.isfinite(value.objective + problem.total)
     finite &= jnp.isfinite(value.sums.scatter.sum() + value.sums.mean.sum()) & ~value.singular
     status = _status_after(state, proposal, value, finite, problem)
@@ -232,6 +180,14 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     else:
         rows = Rows(problem.x, problem.weight, problem.center)
         sums, log_likelihood = component_sums(mixture, factors, rows, _tol_per_weight(problem), chunk_size)
+    return with_objective(mixture, problem, factors, sums, log_likelihood)
+
+
+def with_objective(
+    mixture: Mixture, problem: CenteredProblem, factors: covariance.Factors, sums: ComponentSums, log_likelihood: jax.Array
+) -> Evaluation:
+    """Return the evaluation of a mixture, given the factors of its covariances and the sums over all rows."""
+    covariance_type, d = mixture.covariance_type, mixture.num_features
     objective, present = log_likelihood, problem.start.weights > 0
     if problem.prior is not None:
         objective += problem.prior.log_density(mixture, factors, present)
@@ -306,7 +262,7 @@ def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Arra
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
-        status = jnp.where(count < covariance.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
+        status = jnp.where(count < covariance_types.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
         else:

@@ -8,15 +8,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
+from ..covariance_estimates import estimate
+from ..covariance_types import accepts_ridge, is_coupled
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..rounding import positive_factors, ridge_fraction, smallest_variance
 from ..row_sums import nonzero
-from ..validation import as_float_array, check_number
+from ..validation import as_float_array, check_number, is_traced
 from .kernels import unwhiten
 from .moments import Moments
 
@@ -50,7 +53,10 @@ def m_step(
 
     Here A_k is the scatter about the mean of the component, n_k its count, V the covariance of the data, and e = 1e-6 a
     pseudo-count of observations. This Sigma_k maximises the log-likelihood - (e / 2) sum_k (tr(V Sigma_k^-1) + log |Sigma_k|)
-    exactly. With a prior, the result is the mode of the density of (weights, means, covariances).
+    exactly. With a prior, the result is the mode of the density of (weights, means, covariances). If components share their
+    volume, shape or orientation, A_k + e V takes the place of the scatter and n_k + e that of the count, and Sigma_k maximises
+    the same penalised objective over all covariances of the type. Where this maximum has no closed form (VEI, VEE, VEV, EVE and
+    VVE), a few iterations from the covariances of `mixture` approach it. They never decrease the objective.
 
     Args:
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
@@ -65,8 +71,9 @@ def m_step(
             penalty; `fit` uses one V in all steps.
 
     Returns:
-        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. With a
-        prior, the parameters of such a component are the mode of the prior. A component of weight 0 keeps weight 0.
+        A Mixture. Without a prior, a component that holds no data gets weight 0 and keeps its mean and covariance. It keeps
+        only its mean if components share their volume, shape or orientation. With a prior, the parameters of such a component
+        are the mode of the prior. A component of weight 0 keeps weight 0.
 
     Raises:
         ValueError, TypeError: prior and reg_covar are both given, or one of them is out of range or has the wrong shape.
@@ -110,6 +117,11 @@ def check_regularisation(
         check_number(reg_covar, "reg_covar")
         if prior is not None:
             raise ValueError("prior and reg_covar were both given; give one: a prior already keeps covariances from collapse.")
+        if not accepts_ridge(covariance_type) and (is_traced(reg_covar) or float(np.asarray(reg_covar)) > 0):
+            raise ValueError(
+                f"reg_covar would give covariances that are not of covariance_type={covariance_type!r}; leave reg_covar at "
+                "None, set it to 0, or use a prior."
+            )
     if prior is not None:
         check_prior(prior, num_components, num_features, covariance_type, mode=True)
 
@@ -163,15 +175,36 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
         covariances = covariance.relative_ridge(posterior.covariances, ridge, covariance_type)
         return dataclasses.replace(posterior, covariances=covariances)
     scatter = jnp.where(covariance.expand(empty, covariance_type), 0, scatter)
-    pooled, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
-    if regularisation.reg_covar is None:
-        covariances = (pooled + PSEUDO_COUNT * regularisation.data_covariance) / (divisor + PSEUDO_COUNT)
-    else:
-        amount = jnp.asarray(regularisation.reg_covar, count.dtype)[None]
-        covariances = covariance.ridge(pooled / nonzero(divisor), amount, covariance_type)
+    covariances = _covariances(mixture, count, scatter, regularisation, present)
     covariances = covariance.relative_ridge(covariances, ridge, covariance_type)
     # empty components keep their last mean and covariance, so that users can inspect them
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     means = jnp.where(empty[:, None], old_mean, mean)
-    covariances = covariance.select_components(~empty, covariances, old_covariances, covariance_type)
+    kept = empty & empty.all() if is_coupled(covariance_type) else empty
+    covariances = covariance.select_components(~kept, covariances, old_covariances, covariance_type)
     return dataclasses.replace(mixture, weights=count / nonzero(count.sum()), means=means, covariances=covariances)
+
+
+def _covariances(
+    mixture: Mixture, count: jax.Array, scatter: jax.Array, regularisation: Regularisation, present: jax.Array
+) -> jax.Array:
+    """Return the covariances that maximise the expected objective without a prior, in storage form.
+
+    In coupled types, the penalty counts every component that is present, even one that holds no data: the covariances of the
+    other components depend on the penalty of this component, too.
+    """
+    covariance_type, amount = mixture.covariance_type, regularisation.reg_covar
+    if is_coupled(covariance_type):
+        if amount is None:
+            penalised = covariance.expand(present, covariance_type)
+            scatter = jnp.where(penalised, scatter + PSEUDO_COUNT * regularisation.data_covariance, 0)
+            count = jnp.where(present, count + PSEUDO_COUNT, 0)
+        covariances = estimate(scatter, count, covariance_type, jax.lax.stop_gradient(mixture.covariances))
+    else:
+        scatter, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
+        if amount is None:
+            return (scatter + PSEUDO_COUNT * regularisation.data_covariance) / (divisor + PSEUDO_COUNT)
+        covariances = scatter / nonzero(divisor)
+    if amount is None:
+        return covariances
+    return covariance.ridge(covariances, jnp.asarray(amount, count.dtype)[None], covariance_type)

@@ -25,7 +25,7 @@ from ..calls import public
 from ..cells import look, number, numbers
 from ..host import cast
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..observed import Observations, as_observed_data, check_labels
+from ..observed import Observations, as_observed_data, check_match
 from ..padding import pad_data
 from ..rounding import positive_factors
 from ..row_sums import Weight
@@ -118,7 +118,7 @@ def e_step(
     weight = None
     if isinstance(x, Observations):
         x, weight = as_observed_data(x, sample_weight, given.num_features)
-        check_labels(x, given.num_components)
+        check_match(x, given.num_components, given.covariance_type)
     else:
         x = as_data(x, num_features=given.num_features)
         weight = as_sample_weight(sample_weight, len(x), x.dtype)

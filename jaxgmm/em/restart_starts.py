@@ -27,7 +27,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance, linalg
+from .. import covariance, covariance_types, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
@@ -36,7 +36,8 @@ from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
 from .kernels import Rows, whitened_component_sums
-from .loop import CenteredProblem, EMProblem, centered_m_step, component_status, prepare
+from .loop import centered_m_step, component_status
+from .problem import CenteredProblem, EMProblem, prepare
 from .result import ComponentStatus
 
 _ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
@@ -133,7 +134,7 @@ def restart_starts(
     weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
     key_rows, key_numbers = jax.random.split(key)
-    size = short_run_rows(k - 1 + k * d + covariance.num_free(options.covariance_type, k, d))
+    size = short_run_rows(k - 1 + k * d + covariance_types.num_free(options.covariance_type, k, d))
     rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
     present = options.num_components if num_present is None else num_present
     numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
@@ -265,5 +266,5 @@ def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -
     _, mixture, count, objective, _ = end
     status = component_status(problem, mixture, count)
     degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
-    can_degenerate = bool(covariance.fewest_points(covariance_type, d))
+    can_degenerate = bool(covariance_types.fewest_points(covariance_type, d))
     return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance_types
 from ..cells import REACH, counted, look, reach
 from ..data_frames import mixture_frame
 from ..mixture import Mixture, mixture_table
@@ -230,7 +230,7 @@ def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Ar
     covariance from collapsing. `total` is the total weight of the data.
     """
     mixture = fits.mixture
-    fewest = covariance.fewest_points(mixture.covariance_type, mixture.num_features)
+    fewest = covariance_types.fewest_points(mixture.covariance_type, mixture.num_features)
     if not fewest:
         return jnp.zeros(mixture.batch_shape, bool)
     few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)

@@ -15,11 +15,12 @@ from ..padding import pad_data
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, weight_or_ones
 from .incomplete_sums import IncompleteData, as_blocks, total_weight_of
-from .loop import EMProblem, Options, finalize, init, is_running, prepare, step
+from .loop import Options, finalize, init, is_running, step
 from .m_step import data_covariance
+from .problem import EMProblem, prepare
 
-_STEPS = 50  # largest number of EM steps
-_TOL = 1e-6  # nats per row; V only needs the right size
+_STEPS = 10  # largest number of EM steps; V only needs the right size
+_TOL = 1e-4  # nats per row
 
 
 def incomplete_data(

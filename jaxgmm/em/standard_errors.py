@@ -2,10 +2,12 @@
 
 All derivatives are computed by automatic differentiation.
 
-The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. The weight of the last present
-component is one minus the sum of the other weights. Let H be the Hessian of the log-likelihood plus the log prior, and g_n the
-gradient of the log-density of row n. For "observed", the covariance of the estimate is (-H)^-1. For "sandwich", it is
-H^-1 (sum_n w_n g_n g_n') H^-1, which is valid for large N even if the model is wrong.
+The free parameters are K - 1 weights, the means, and the free entries of the stored covariances. If the covariances of
+different components share parameters, the free parameters are the coordinates of `covariance_chart`, and the delta method gives
+the standard errors of the entries. The weight of the last present component is one minus the sum of the other weights. Let H be
+the Hessian of the log-likelihood plus the log prior, and g_n the gradient of the log-density of row n. For "observed", the
+covariance of the estimate is (-H)^-1. For "sandwich", it is H^-1 (sum_n w_n g_n g_n') H^-1, which is valid for large N even if
+the model is wrong.
 Sources: Boldea & Magnus (2009), JASA 104, 1539-1549; White (1982), Econometrica 50, 1-25.
 """
 
@@ -24,6 +26,7 @@ from .. import covariance, linalg
 from ..calls import public
 from ..cells import REACH, look, number, numbers, numbers_of, reach
 from ..chunking import derivative_rows_per_chunk
+from ..covariance_types import is_coupled
 from ..density import log_prob
 from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
@@ -34,6 +37,7 @@ from ..row_sums import Weight, sum_over_rows, vary_with
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
 from ..validation import check_choice
+from .covariance_chart import Chart, make_chart
 
 ESTIMATORS = ("observed", "sandwich")
 
@@ -161,6 +165,8 @@ def _standard_errors(mixture: Mixture, x: Data, weight: Weight, prior: MixturePr
     if isinstance(x, Observations):
         x = x.with_own_noise()
     unit = jnp.sqrt(covariance.variances(mixture.covariances, covariance_type, mixture.num_features).mean(0))
+    if is_coupled(covariance_type):  # a change of single units changes what components share
+        unit = jnp.broadcast_to(jnp.sqrt((unit**2).mean()), unit.shape)
     shift = covariance.einsum("k,kd->d", mixture.weights, mixture.means)
     factor = covariance.from_data_scatter(covariance.outer(unit, covariance_type), covariance_type)
     mixture = Mixture(mixture.weights, (mixture.means - shift) / unit, mixture.covariances / factor, covariance_type)
@@ -205,6 +211,7 @@ class _FreeParameters(NamedTuple):
         entries: index arrays of the free entries of the covariances.
         mirrored: index arrays of the transposed entries if covariances are stored as matrices, else None.
         is_free: (P,), False for parameters of absent components and for the weight of the last present component.
+        chart: the coordinates of coupled covariances, which then take the place of the entries; else None.
     """
 
     mixture: Mixture
@@ -212,6 +219,7 @@ class _FreeParameters(NamedTuple):
     entries: tuple[jax.Array, ...]
     mirrored: tuple[jax.Array, ...] | None
     is_free: jax.Array
+    chart: Chart | None
 
     def moved(self, move: jax.Array) -> Mixture:
         """Return the mixture with a vector (P,) added to its parameters.
@@ -224,9 +232,12 @@ class _FreeParameters(NamedTuple):
         step = jnp.where(is_last, 0, move[:k])
         means = mixture.means + move[k : k + k * d].reshape(k, d)
         moved = move[k + k * d :]
-        covariances = mixture.covariances.at[self.entries].add(moved)
-        if self.mirrored is not None:
-            covariances = covariances.at[self.mirrored].add(jnp.where(self.entries[1] != self.entries[2], moved, 0))
+        if self.chart is not None:
+            covariances = self.chart.covariances(moved)
+        else:
+            covariances = mixture.covariances.at[self.entries].add(moved)
+            if self.mirrored is not None:
+                covariances = covariances.at[self.mirrored].add(jnp.where(self.entries[1] != self.entries[2], moved, 0))
         weights = mixture.weights + step - jnp.where(is_last, step.sum(), 0)
         return dataclasses.replace(mixture, weights=weights, means=means, covariances=covariances)
 
@@ -239,10 +250,21 @@ class _FreeParameters(NamedTuple):
         last = jnp.sqrt(jnp.maximum(others @ inverse[:k, :k] @ others, 0))  # the last weight is one minus the sum of the others
         weights = jnp.where(jnp.arange(k) == _last(self.present), jnp.where(is_ok, last, jnp.nan), error[:k])
         values = error[k + k * d :]
+        if self.chart is not None:
+            covariances = self._errors_of_coupled(self.chart, inverse[k + k * d :, k + k * d :], is_ok)
+            return StandardErrors(weights, error[k : k + k * d].reshape(k, d), covariances, status)
         covariances = jnp.full(mixture.covariances.shape, jnp.nan, values.dtype).at[self.entries].set(values)
         if self.mirrored is not None:
             covariances = covariances.at[self.mirrored].set(values)
         return StandardErrors(weights, error[k : k + k * d].reshape(k, d), covariances, status)
+
+    def _errors_of_coupled(self, chart: Chart, inverse: jax.Array, is_ok: jax.Array) -> jax.Array:
+        """Return the standard errors of coupled covariances by the delta method, given the covariance (C, C) of the chart."""
+        free = self.is_free[-len(inverse) :]
+        slopes = jnp.where(free, jax.jacfwd(chart.covariances)(jnp.zeros(len(inverse), inverse.dtype)), 0)
+        errors = jnp.sqrt(covariance.einsum("...i,ij,...j->...", slopes, inverse, slopes))
+        known = covariance.expand(self.present & is_ok, self.mixture.covariance_type)
+        return jnp.where(known, errors, jnp.nan)
 
 
 def _row_log_prob(
@@ -280,8 +302,13 @@ def _free_parameters(mixture: Mixture) -> _FreeParameters:
     entries = tuple(map(jnp.array, zip(*covariance.labels(mixture.covariance_type, k, d), strict=True)))
     mirrored = (entries[0], entries[2], entries[1]) if len(entries) == 3 else None
     of_present = present[entries[0]] if len(mixture.covariances) == k else jnp.ones(len(entries[0]), bool)
+    chart = None
+    if is_coupled(mixture.covariance_type):
+        chart = make_chart(mixture.covariances, mixture.covariance_type, present)
+        owners = chart.components()
+        of_present = (owners < 0) | present[owners]
     is_free = jnp.concatenate([present & (jnp.arange(k) != _last(present)), jnp.repeat(present, d), of_present])
-    return _FreeParameters(mixture, present, entries, mirrored, is_free)
+    return _FreeParameters(mixture, present, entries, mirrored, is_free, chart)
 
 
 def _last(present: jax.Array) -> jax.Array:

@@ -96,11 +96,12 @@ def read_whole_table(
     array: str | None = None,
     delimiter: str | None = None,
     decimal: str | None = None,
+    keep_missing: bool = False,
 ) -> tuple[np.ndarray, list[str], WholeTable]:
     """Return the numbers and the names that `read_table` returns, and the whole table.
 
     The options are those of `read_table`. `columns` may also be a function. It gets the names of all columns, and
-    returns the names of the chosen columns or None.
+    returns the names of the chosen columns or None. If `keep_missing` is True, missing values are NaN and cause no error.
     """
     path = Path(path)
     if str(path) != STDIN:
@@ -108,14 +109,14 @@ def read_whole_table(
     if decimal not in (None, ".", ","):
         raise ValueError(f"decimal is {decimal!r}; '.' or ',' was expected.")
     if path.suffix in (".npy", ".npz"):
-        return _table_of_array(load_array(path, array), path, columns, drop)
+        return _table_of_array(load_array(path, array), path, columns, drop, keep_missing)
     if array is not None:
         raise ValueError(f"'{path}' is a table, which has no named arrays; leave --array out.")
     table = read_with_pandas(path) if path.suffix in READERS else read_text_table(path, delimiter, decimal)
     x, names = _measurements(table, path, _chosen(columns, table.names), drop)
     for remark in table.remarks:
         warn_at_caller(f"'{path}' {remark}.")
-    _check_finite(x, names, table.places, path)
+    _check_finite(np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) if keep_missing else x, names, table.places, path)
     return x, names, WholeTable(table.names, table.cells)
 
 
@@ -135,7 +136,7 @@ def _check_file(path: Path) -> None:
 
 
 def _table_of_array(
-    values: np.ndarray, path: Path, columns: Columns | ColumnChooser, drop: Columns
+    values: np.ndarray, path: Path, columns: Columns | ColumnChooser, drop: Columns, keep_missing: bool
 ) -> tuple[np.ndarray, list[str], WholeTable]:
     """Return the requested columns of an array as float64, their names, and the whole array as a table."""
     if values.dtype.kind not in "fiu":
@@ -146,7 +147,8 @@ def _table_of_array(
     whole = WholeTable([f"column {i}" for i in range(x.shape[1])], x.tolist)
     keep, names = choose_columns(_chosen(columns, whole.names), whole.names, path, drop=drop)
     x = np.asarray(x[:, keep], float)
-    _check_finite(x, names, [f"row {i}" for i in range(len(x))], path)
+    checked = np.nan_to_num(x, posinf=np.inf, neginf=-np.inf) if keep_missing else x
+    _check_finite(checked, names, [f"row {i}" for i in range(len(x))], path)
     return x, names, whole
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..covariance import TYPES, variances
+from ..covariance import variances
+from ..covariance_types import TYPES, as_covariance_type
 from ..em.result import ComponentStatus, Fit, Status
 from ..mixture import Mixture, check_covariances, check_shapes, check_weights
 from ..posterior.result import Posterior, PosteriorStatus, is_usable
 from ..priors.interface import MixturePrior, check_prior, check_prior_shapes
-from ..validation import check_covariance_type
 
 _FAILED = (Status.SINGULAR, Status.NONFINITE, Status.EMPTY_DATA)  # statuses of failed fits, whose numbers are not checked
 
@@ -21,7 +21,7 @@ def check_mixtures(thing: object) -> None:
     """Raise ValueError if a mixture inside `thing` has an unknown covariance type or shapes that do not match."""
     for part in jax.tree.leaves(thing, is_leaf=lambda part: isinstance(part, Mixture)):
         if isinstance(part, Mixture):
-            check_covariance_type(part.covariance_type)
+            as_covariance_type(part.covariance_type)
             fields: Any = jax.tree.map(np.asarray, part)
             check_shapes(fields.weights, fields.means, fields.covariances, part.covariance_type)
 

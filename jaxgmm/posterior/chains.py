@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import linalg
+from ..chain_shards import over_chains
 from ..density import log_prob
 from ..mixture import Mixture
 from .diagnostics import rhat_limit, split_rhat
@@ -93,11 +94,9 @@ def sample_chains(
     target = make_target(problem, main.start, options.model)
     starts = _chain_starts(key_start, approximations, options)
 
-    def potential(u: jax.Array) -> jax.Array:
-        return target.potential(main.mode + main.root @ u)
-
-    kernel = make_kernel(potential, target_accept_prob, bar, options, len(starts))
-    u, fields = run_chains(key_run, starts, kernel, options)
+    run = partial(_run_from, options, bar, target if options.mesh is None else None)
+    keys = jax.random.split(key_run, len(starts))
+    u, fields = over_chains(run, options.mesh, (keys, starts), (approximations, target_accept_prob))
     z = main.mode + jnp.matmul(u, main.root.T, precision="highest")
     mixture, log_density, further = target.describe(z, fields["potential_energy"])
     invariants = jnp.stack([log_density, *([(mixture.weights**2).sum(-1)] if mixture.num_components > 1 else [])])
@@ -116,6 +115,22 @@ def sample_chains(
     mixture, log_density, further = jax.tree.map(lambda leaf: leaf[:num_chains], (mixture, log_density, further))
     stats = stats | {"num_warmup": jnp.array(options.num_warmup)} | further
     return Posterior(mixture, log_density, prior, status, stats, "nuts")
+
+
+def _run_from(
+    options: ChainOptions,
+    bar: jax.Array | None,
+    target: Target | None,
+    keys: jax.Array,
+    starts: jax.Array,
+    approximations: Approximations,
+    target_accept_prob: jax.Array | np.ndarray,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Return `run_chains` for a target; if it is None, make the target, because each device needs its own."""
+    problem, main, _ = approximations
+    potential = (target or make_target(problem, main.start, options.model)).potential
+    kernel = make_kernel(lambda u: potential(main.mode + main.root @ u), target_accept_prob, bar, options, len(starts))
+    return run_chains(keys, starts, kernel, options)
 
 
 def _chain_starts(key: jax.Array, approximations: Approximations, options: ChainOptions) -> jax.Array:

@@ -19,16 +19,19 @@ import itertools
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..incomplete import draw_conditional
 from ..mixture import Mixture
+from ..observed import Observations
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
+from ..processes import over_parts
 from ..rounding import positive_factors, scatter_about_mean
 from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced
@@ -49,10 +52,11 @@ class GibbsState(NamedTuple):
 class LabelledData(NamedTuple):
     """The rows for which labels are drawn.
 
-    y (N, D) holds the standardised rows. weight holds the number of labels that are drawn for each row, an integer.
+    y holds the standardised rows, (N, D), or observations. weight holds the number of labels that are drawn for each row, an
+    integer.
     """
 
-    y: jax.Array
+    y: Any
     weight: Weight
 
 
@@ -70,10 +74,14 @@ def check_integer_weights(weight: Weight, method: str, *, remedy: str = "sample 
     values = weight_array(weight)
     if values is None or is_traced(values):
         return
-    values = np.asarray(values)
-    if (values != np.floor(values)).any():
+
+    def largest_fraction(values: np.ndarray) -> np.ndarray:
+        return np.max(values, initial=-1, where=values != np.floor(values))
+
+    largest = over_parts(largest_fraction, values, combine=np.maximum)
+    if largest >= 0:
         raise ValueError(
-            f"sample_weight has {values[values != np.floor(values)][0]:.4g}; integers were expected, because {method} draws w "
+            f"sample_weight has {largest:.4g}; integers were expected, because {method} draws w "
             f"labels for a row of weight w: round the weights, or {remedy}."
         )
 
@@ -109,15 +117,20 @@ def sum_by_labels(
         The sums of the rows by label, and the log-likelihood () of the state.
     """
     y, weight = data
-    if center is None:
+    if isinstance(y, Observations):
+        center, chunk_sums, shared = state.means, partial(_sums_of_drawn_rows, covariance_type), (state,)
+        chunk_size = max(1, chunk_size // (2 * y.shape[1]))
+    elif center is None:
         center, chunk_sums, shared = state.means, partial(_sums_about_means, covariance_type), (state,)
     else:
         coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
         chunk_sums, shared = partial(_labelled_sums, covariance_type), (coefficients, center)
 
     def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:
-        uniform = jax.random.uniform(key, (len(y),), y.dtype)  # the number drawn for a row does not depend on later rows
-        return sum_over_rows(chunk_sums, (y, uniform), weight, chunk_size, shared)
+        numbers = jax.random.uniform(key, (len(y),), y.dtype)  # the number drawn for a row does not depend on later rows
+        if isinstance(y, Observations):
+            numbers = (numbers, jax.random.normal(jax.random.fold_in(key, 0), (len(y), 2 * y.shape[1]), y.dtype))
+        return sum_over_rows(chunk_sums, (y, numbers), weight, chunk_size, shared)
 
     values = weight_array(weight)
     if values is None:
@@ -181,6 +194,21 @@ def _sums_about_means(
     label = draw_labels(uniform, joint)
     features = covariance.quadratic_features((y - state.means[label]).T, covariance_type)  # (F, n)
     chosen = jnp.where(label == jnp.arange(len(state.means))[:, None], w, 0)
+    sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
+    return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
+
+
+def _sums_of_drawn_rows(
+    covariance_type: str, rows: tuple[Observations, tuple[jax.Array, jax.Array]], w: jax.Array, state: GibbsState
+) -> tuple[jax.Array, jax.Array]:
+    """Return the result of `_sums_about_means` for incomplete rows; missing and true values are drawn given the labels."""
+    y, (uniform, normal) = rows
+    log_normal, deviations = draw_conditional(state.means, state.factors, y, covariance_type, normal)
+    joint = allowed_only(log_normal + state.log_weights[:, None], y.allowed)
+    label = draw_labels(uniform, joint)
+    own = jnp.take_along_axis(deviations, label[None, None], 0)[0]  # (D, n)
+    chosen = jnp.where(label == jnp.arange(len(state.means))[:, None], w, 0)
+    features = covariance.quadratic_features(own, covariance_type)
     sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
     return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
 

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance
+from .. import covariance_types
 from ..density import responsibilities_of_rows
 from ..mixture import Mixture
+from ..observed import Data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode
@@ -71,7 +72,7 @@ class GaussianApproximation(NamedTuple):
 
 @jax.jit
 def approximate_posterior(
-    key: jax.Array, start: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior
+    key: jax.Array, start: Mixture, x: Data, weight: Weight, prior: MixturePrior
 ) -> tuple[StandardizedProblem, GaussianApproximation]:
     """Standardise data and prior, and approximate the posterior at the mode near the start.
 
@@ -102,7 +103,7 @@ def build_approximation(
     potentials = map_points(lambda u: space.potential(newton.z + root @ u), draws, problem, start)
     khat = honest_khat(log_ratios(draws, potentials), xp=jnp)
     counts = expected_counts(space.unflatten(newton.z)[0], problem)
-    enough = counts.min() >= max(5, 5 * (covariance.fewest_points(start.covariance_type, start.num_features) - 1))
+    enough = counts.min() >= max(5, 5 * (covariance_types.fewest_points(start.covariance_type, start.num_features) - 1))
     sound = jnp.isfinite(newton.value) & (min_eigenvalue > MIN_EIGENVALUE) & (khat < KHAT_LIMIT) & enough
     found = (newton.value, newton.gain, newton.num_steps, min_eigenvalue, khat, counts, sound)
     return GaussianApproximation(start, newton.z, root, *found)

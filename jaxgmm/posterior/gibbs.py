@@ -12,13 +12,17 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
+from ..chain_shards import chain_mesh, over_chains
 from ..chunking import gibbs_rows_per_chunk
+from ..covariance_types import check_classic_type
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..observed import Observations, check_no_limits
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar
@@ -47,7 +51,7 @@ _OVERDISPERSION = 2.0
 def gibbs(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
@@ -70,7 +74,7 @@ def gibbs(
         key: a random key.
         start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
             and stays absent.
-        x: (N, D).
+        x: (N, D), or `observations`: missing values and true values are then drawn with the labels.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.
         num_samples: S, draws per chain.
@@ -110,12 +114,15 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_no_limits(inputs.x, "gibbs")
+    check_classic_type(inputs.mixture.covariance_type, "gibbs")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)
+    mesh = None if traced else chain_mesh(inputs.x)
     inputs = pad_inputs(inputs, key)
-    options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup}
-    with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
+    options = {"num_samples": num_samples, "num_chains": num_chains, "num_warmup": num_warmup, "mesh": mesh}
+    with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced or mesh else progress) as bar:
         posterior = _sample(key, inputs, bar, **options)
         if not traced:
             warn_if_unreliable(posterior)
@@ -136,7 +143,7 @@ def _check_options(inputs: Inputs, num_warmup: object, progress: object) -> None
 class _Draws(NamedTuple):
     """The records of all sweeps: the parameters at the beginning of each sweep, their log-likelihood, and the label counts.
 
-    The leading axes are (S, C) as the scan returns them, and (C, S) afterwards.
+    The leading axes are (C, S).
     """
 
     weights: jax.Array
@@ -146,21 +153,39 @@ class _Draws(NamedTuple):
     counts: jax.Array
 
 
-@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup"))
+@partial(jax.jit, static_argnames=("num_samples", "num_chains", "num_warmup", "mesh"))
 def _sample(
-    key: jax.Array, inputs: Inputs, bar: jax.Array | None, *, num_samples: int, num_chains: int, num_warmup: int
+    key: jax.Array,
+    inputs: Inputs,
+    bar: jax.Array | None,
+    *,
+    num_samples: int,
+    num_chains: int,
+    num_warmup: int,
+    mesh: Mesh | None,
 ) -> Posterior:
     """Run the chains on validated inputs and return the posterior.
 
-    bar: the number that identifies a progress bar for sweeps, or None.
+    bar: the number that identifies a progress bar for sweeps, or None. mesh: the devices that run the chains, or None.
     """
     start, x, weight, prior = inputs
-    covariance_type, present = start.covariance_type, start.weights > 0
-    problem = standardise(x, weight, prior, covariance_type)
+    problem = standardise(x, weight, prior, start.covariance_type)
     start = to_standard(start, problem)
-    data = LabelledData(problem.y, problem.weight)
     chunk_size = gibbs_rows_per_chunk(start.num_components, start.num_features, problem.y.dtype, num_chains)
-    num_sweeps = 1 + num_warmup + num_samples
+    keys = jnp.moveaxis(jax.random.split(key, (1 + num_warmup + num_samples, num_chains, 3)), 0, 1)
+    found = over_chains(partial(_run_chains, chunk_size), mesh, (keys,), (problem, start, bar))
+    draws = jax.tree.map(lambda leaf: leaf[:, 1 + num_warmup :], found)
+    posterior = _collect(draws, problem, start, found.log_likelihood[:, 0].sum())
+    stats = posterior.stats | {"num_warmup": jnp.array(num_warmup)}
+    return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
+
+
+def _run_chains(
+    chunk_size: int, keys: jax.Array, problem: StandardizedProblem, start: Mixture, bar: jax.Array | None
+) -> _Draws:
+    """Return the records (C, number of sweeps, ...) of all sweeps of chains, given the keys (C, number of sweeps, 3)."""
+    covariance_type, present = start.covariance_type, start.weights > 0
+    data, (num_chains, num_sweeps) = LabelledData(problem.y, problem.weight), keys.shape[:2]
 
     def step(state: GibbsState, keys: jax.Array, share: jax.Array) -> tuple[GibbsState, _Draws]:
         sums, log_likelihood = sum_by_labels(keys[0], state, data, start.means, covariance_type, chunk_size)
@@ -176,12 +201,9 @@ def _sample(
         return jax.vmap(step, in_axes=(0, 0, None))(states, keys, share)
 
     states = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (num_chains, *leaf.shape)), gibbs_state(start))
-    states, key = vary_with((states, key), inputs, key)
-    _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jax.random.split(key, (num_sweeps, num_chains, 3))))
-    draws = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[1 + num_warmup :], 0, 1), found)
-    posterior = _collect(draws, problem, start, found.log_likelihood[0].sum())
-    stats = posterior.stats | {"num_warmup": jnp.array(num_warmup)}
-    return in_dtype(dataclasses.replace(posterior, prior=prior, stats=stats), x.dtype)
+    states, keys = vary_with((states, keys), problem, start, keys)
+    _, found = jax.lax.scan(sweep, states, (jnp.arange(num_sweeps), jnp.moveaxis(keys, 1, 0)))
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), found)
 
 
 def _collect(draws: _Draws, problem: StandardizedProblem, start: Mixture, start_value: jax.Array) -> Posterior:

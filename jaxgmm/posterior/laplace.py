@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..covariance_types import check_classic_type
 from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
+from ..observed import Observations
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..validation import check_progress, is_traced
@@ -40,7 +42,7 @@ from .unconstrained_space import make_unconstrained_space, map_points
 def laplace(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
@@ -63,7 +65,7 @@ def laplace(
     Args:
         key: a random key.
         start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior.
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
         prior: a proper Prior or IndependentPrior.
         num_samples: S, draws per chain.
         num_chains: C. All draws are independent: the division into chains only gives the result the same shape as the results
@@ -103,17 +105,18 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
+    check_classic_type(inputs.mixture.covariance_type, "laplace")
     check_draws(inputs.mixture, num_samples, num_chains)
     traced = is_traced(key, inputs)
-    start, x, weight, prior = pad_inputs(inputs, key)
+    start, rows, weight, prior = pad_inputs(inputs, key)
     key_approximation, key_draws = jax.random.split(key)
     with progress_bar(2, " steps", False if traced else progress) as bar:
-        problem, approximation = approximate_posterior(key_approximation, start, x, weight, prior)
+        problem, approximation = approximate_posterior(key_approximation, start, rows, weight, prior)
         if not traced:
             check_density_at_start(approximation)
             bar.update(1)
         posterior = _draw(key_draws, approximation, problem, prior, shape=(num_chains, num_samples))
-        posterior = in_dtype(posterior, x.dtype)
+        posterior = in_dtype(posterior, rows.dtype)
         if not traced:
             warn_if_unreliable(posterior)
             bar.update(1)

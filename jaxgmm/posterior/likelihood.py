@@ -13,8 +13,10 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
-from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..incomplete import conditional
 from ..mixture import Mixture
+from ..observed import Data, Observations
 from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 
@@ -34,7 +36,7 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
     weight = None if problem.weight is None else weight_or_ones(problem.weight, y.shape[:1], y.dtype)
     factors = covariance.factorize(start.covariances, covariance_type, d)
     reference = jax.lax.stop_gradient(log_likelihoods(safe_log(start.weights), centers, factors, y, covariance_type))
-    if not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
+    if isinstance(y, Observations) or not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
         return lambda logs, means, factors: log_likelihood(logs, means, factors, problem, reference, covariance_type)
     features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, covariance_type))(centers)  # (K, F, N)
 
@@ -66,7 +68,7 @@ def log_likelihood(
     """
 
     def chunk_total(
-        rows: tuple[jax.Array, jax.Array],
+        rows: tuple[Data, jax.Array],
         w: jax.Array,
         log_weights: jax.Array,
         means: jax.Array,
@@ -83,8 +85,12 @@ def log_likelihood(
 
 
 def log_likelihoods(
-    log_weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: jax.Array, covariance_type: str
+    log_weights: jax.Array, means: jax.Array, factors: covariance.Factors, y: Data, covariance_type: str
 ) -> jax.Array:
-    """Return log p(y_n) by whitened matrix products, (N,), for log weights (K,), means (K, D) and rows y (N, D)."""
-    joint, _ = log_joint(log_weights, means, factors, y.T, covariance_type)
+    """Return log p(y_n), (N,), for log weights (K,), means (K, D) and rows y (N, D) or observations."""
+    if isinstance(y, Observations):
+        given = conditional(means, factors, y, covariance_type, with_gain=False)
+        joint = allowed_only(given.log_normal + log_weights[:, None], y.allowed)
+    else:
+        joint, _ = log_joint(log_weights, means, factors, y.T, covariance_type)
     return jax.nn.logsumexp(joint, axis=0)

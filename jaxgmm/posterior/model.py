@@ -23,13 +23,16 @@ from numpy.typing import ArrayLike
 from numpyro import handlers
 
 from ..mixture import Mixture
+from ..observed import Observations, check_no_limits
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
 
+_NAMES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}  # codes of the covariance types
+
 
 def model(
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: Prior | IndependentPrior,
     *,
     num_components: int,
@@ -45,7 +48,8 @@ def model(
     validate its arguments, and its labels are not identified: see `nuts`, which starts at an EM solution, and `relabel`.
 
     Args:
-        x: (N, D).
+        x: (N, D), or `observations`. Incomplete observations have the additional site incomplete, a factor that accounts for
+            labels and missing values.
         prior: a Prior or IndependentPrior, in the units of x.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
@@ -56,7 +60,7 @@ def model(
         None: a NumPyro model declares sites and returns no value.
 
     Raises:
-        ValueError, TypeError: raised by NumPyro or JAX if shapes do not fit together.
+        ValueError, TypeError: the covariance type is not one of the four, or shapes do not fit together.
 
     Example:
         >>> import jax, jaxgmm, numpyro
@@ -67,10 +71,23 @@ def model(
         >>> list(trace)
         ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
-    rows = jnp.asarray(x)
+    if isinstance(x, Observations):
+        check_no_limits(x, "model")
+        sample_weight = x.weight
+    rows = x if isinstance(x, Observations) else jnp.asarray(x)
+    covariance_type = _NAMES.get(covariance_type, covariance_type)
+    if covariance_type not in _NAMES.values():
+        raise ValueError(
+            f"covariance_type is {covariance_type!r}, which the NumPyro model does not support; one of "
+            f"{', '.join(map(repr, _NAMES.values()))} was expected."
+        )
     weights, means, lower = parameters(
         prior, num_components=num_components, num_features=rows.shape[1], covariance_type=covariance_type
     )
+    if isinstance(rows, Observations) and not rows.is_plain:
+        _observe_incomplete(rows, weights, means, _square(lower, covariance_type), covariance_type)
+        return
+    rows = rows.x if isinstance(rows, Observations) else rows
     if covariance_type in ("full", "tied"):
         normal = dist.MultivariateNormal(means, scale_tril=lower)
     else:
@@ -84,6 +101,38 @@ def model(
         present = weight > 0
         with handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, weight, 1)):
             numpyro.sample("x", mixture, obs=jnp.where(present[:, None], rows, prior.mean))
+
+
+def _observe_incomplete(
+    rows: Observations, weights: jax.Array, means: jax.Array, covariances: jax.Array, covariance_type: str
+) -> None:
+    """Declare the observed values of incomplete rows.
+
+    Each missing value is replaced by 0, and its distribution by N(0, 1), which does not depend on the parameters. The factor
+    removes the densities of these values. It also adds the log probability of the label, which the logits do not contain,
+    because NumPyro divides the probabilities of the allowed components by their sum.
+    """
+    (n, d), observed, noise = rows.shape, rows.mask(), rows.noise
+    if covariance_type not in ("full", "tied"):
+        covariances = jnp.broadcast_to(covariances, means.shape)[..., None] * jnp.eye(d)
+    if noise is None:
+        noise = jnp.zeros((1, d))
+    noise = noise[..., None] * jnp.eye(d) if noise.ndim == 2 else noise
+    both = observed[:, None, :, None] & observed[:, None, None, :]
+    matrices = jnp.where(both, covariances + noise[:, None], jnp.eye(d))  # (N, K, D, D)
+    logits = jnp.broadcast_to(jnp.log(weights), (n, len(weights)))
+    if rows.allowed is not None:
+        labels = rows.allowed
+        allowed = labels if labels.ndim == 2 else (labels[:, None] < 0) | (labels[:, None] == jnp.arange(len(weights)))
+        logits = jnp.where(allowed, logits, -jnp.inf)
+    normal = dist.MultivariateNormal(jnp.where(observed[:, None], means, 0), covariance_matrix=matrices, **_checks(matrices))
+    components = dist.Categorical(logits=logits, validate_args=False)  # logits of -inf are meant
+    correction = jax.nn.logsumexp(logits, -1) + (d - observed.sum(-1)) / 2 * math.log(2 * math.pi)
+    weight = jnp.ones(n) if rows.weight is None else rows.weight
+    present = weight > 0
+    with numpyro.plate("observations", n), handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, weight, 1)):
+        numpyro.sample("x", dist.MixtureSameFamily(components, normal), obs=rows.x)
+        numpyro.factor("incomplete", correction)
 
 
 def parameters(

@@ -12,11 +12,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..chain_shards import chain_mesh
+from ..covariance_types import check_classic_type
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..observed import Observations
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, sample_chains
@@ -36,7 +40,7 @@ SHORT_WARMUP, FULL_WARMUP = 150, 1000
 def nuts(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: Any,
     *,
     model: Callable[..., object] | None = None,
@@ -80,7 +84,7 @@ def nuts(
         key: a random key.
         start: a Fit, or a Mixture, without empty components, ideally fitted under the same prior; or a stack
             (M,) of such mixtures.
-        x: (N, D), in the units of the means.
+        x: (N, D), in the units of the means, or `observations`.
         prior: a proper Prior or IndependentPrior. For a model of your own: any pytree of arrays that the model accepts, or
             None.
         model: a NumPyro model, or None for `jaxgmm.model`. A new function object causes a new compilation.
@@ -166,14 +170,18 @@ def nuts(
     start, others = _split_starts(start)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
+    check_classic_type(inputs.mixture.covariance_type, "nuts")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:
+        if isinstance(inputs.x, Observations):
+            raise TypeError("model was given with Observations; your own model receives x as an array: give it complete rows.")
         check_model(model)
         inputs = inputs._replace(prior=prior_as_arrays(inputs.prior))
     traced = is_traced(key, inputs, others, target_accept_prob)
-    shown = False if traced else progress
-    settings = _Settings(num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, shown, model)
+    mesh = None if traced else chain_mesh(inputs.x)
+    shown = False if traced or mesh else progress
+    settings = _Settings(num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, shown, model, mesh)
     posterior = in_dtype(_draw(key, inputs, others, settings, adapt_mass_matrix, traced), inputs.x.dtype)
     if not traced:
         warn_if_unreliable(posterior)
@@ -190,6 +198,7 @@ class _Settings(NamedTuple):
     max_tree_depth: int
     progress: bool | None
     model: Callable[..., object] | None
+    mesh: Mesh | None
 
 
 def _check_options(
@@ -295,12 +304,12 @@ def _needs_full_warmup(posterior: Posterior) -> bool:
 
 def _run(key: jax.Array, approximations: Approximations, prior: Any, settings: _Settings, adapt: bool) -> Posterior:
     """Sample with or without adaptation of the mass matrix. This choice determines the default values of options."""
-    num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model = settings
+    num_samples, num_chains, num_warmup, target_accept_prob, max_tree_depth, progress, model, mesh = settings
     if num_warmup is None:
         num_warmup = FULL_WARMUP if adapt else SHORT_WARMUP
     if target_accept_prob is None:
         target_accept_prob = 0.9 if adapt else 0.8
-    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model)
+    options = ChainOptions(num_samples, num_chains, num_warmup, adapt, max_tree_depth, model, mesh)
     xp = jnp if isinstance(target_accept_prob, jax.Array) else np  # NumPy needs no compilation
     target_accept_prob = xp.asarray(target_accept_prob, approximations.problem.y.dtype)
     num_starts = num_chains + (0 if approximations.others is None else len(approximations.others.value))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.hmc import HMCState
 
@@ -28,7 +29,8 @@ _FIELDS = ("diverging", "num_steps", "accept_prob", "energy", "potential_energy"
 class ChainOptions(NamedTuple):
     """Static options of `sample_chains`.
 
-    If adapt is True, the warm-up adapts a dense mass matrix as well as the step size.
+    If adapt is True, the warm-up adapts a dense mass matrix as well as the step size. If mesh is not None, each of its devices
+    runs its own chains.
     """
 
     num_samples: int
@@ -37,6 +39,7 @@ class ChainOptions(NamedTuple):
     adapt: bool
     max_tree_depth: int
     model: Callable[..., object] | None
+    mesh: Mesh | None = None
 
 
 class _NUTS(NUTS):
@@ -79,9 +82,9 @@ def make_kernel(
 
 
 def run_chains(
-    key: jax.Array, starts: jax.Array, kernel: _NUTS, options: ChainOptions
+    keys: jax.Array, starts: jax.Array, kernel: _NUTS, options: ChainOptions
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Run one chain from each of the starts (C, P). Return the draws (C, S, P) and NumPyro's fields (C, S)."""
+    """Run one chain for each of the keys (C,) and starts (C, P). Return the draws (C, S, P) and NumPyro's fields (C, S)."""
     num_chains, num_steps = len(starts), options.num_warmup + options.num_samples
 
     def run(key: jax.Array, start: jax.Array, first_step: jax.Array | int, num_chains: int) -> MCMC:
@@ -98,14 +101,14 @@ def run_chains(
         return sampler
 
     if _run_together() and num_chains > 1:
-        sampler = run(key, starts, 0, num_chains)
+        sampler = run(keys, starts, 0, num_chains)
         return sampler.get_samples(group_by_chain=True), sampler.get_extra_fields(group_by_chain=True)
 
     def run_one(inputs: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
         sampler = run(*inputs, 1)
         return sampler.get_samples(), sampler.get_extra_fields()
 
-    return jax.lax.map(run_one, (jax.random.split(key, num_chains), starts, num_steps * jnp.arange(num_chains)))
+    return jax.lax.map(run_one, (keys, starts, num_steps * jnp.arange(num_chains)))
 
 
 def num_bar_steps(num_chains: int, num_steps: int) -> int:

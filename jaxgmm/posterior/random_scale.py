@@ -18,7 +18,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .. import covariance
+from .. import covariance, covariance_types
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors, inverse_wishart_log_prob
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
@@ -50,7 +50,7 @@ def draw_scale(
     normals = jax.random.normal(key_normal, (1, d, d), pooled.dtype)
     inverse = inverse_wishart_factors(gammas, normals, pooled, covariance_type, d)
     scale = covariance.precision(inverse.whitener, covariance_type)
-    return prior.with_scale(scale.reshape(covariance.prior_scale_shape(covariance_type, d)))
+    return prior.with_scale(scale.reshape(covariance_types.prior_scale_shape(covariance_type, d)))
 
 
 def log_prior_ratio(mixture: Mixture, prior: MixturePrior, degrees: jax.Array) -> jax.Array:
@@ -63,7 +63,7 @@ def log_prior_ratio(mixture: Mixture, prior: MixturePrior, degrees: jax.Array) -
     inverse = covariance.factorize(_inverse_scale(prior, covariance_type), covariance_type, d)
 
     def log_prob(total: jax.Array, pooled: jax.Array) -> jax.Array:
-        scale = pooled.reshape(covariance.prior_scale_shape(covariance_type, d))
+        scale = pooled.reshape(covariance_types.prior_scale_shape(covariance_type, d))
         return inverse_wishart_log_prob(inverse, total, scale, covariance_type, d).sum()
 
     total, pooled = _given_covariances(factors, mixture.weights > 0, prior, degrees, covariance_type)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..covariance_types import as_covariance_type, check_classic_type
 from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import MixtureLike, as_mixture
 from ..padding import pad_data
@@ -19,7 +20,7 @@ from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import program_bar
 from ..row_sums import Weight
-from ..validation import as_weighted_data, check_choice, check_count, check_covariance_type, check_progress, is_traced
+from ..validation import as_weighted_data, check_choice, check_count, check_progress, is_traced
 from .conditionals import check_closed_forms, check_integer_weights
 from .data_tempering import run_data_tempering
 from .particle_summary import summarise_runs
@@ -142,7 +143,8 @@ def smc(
     check_sampling_options(key, num_samples, num_chains)
     check_count(num_samples, "num_samples", _FEWEST_PARTICLES)
     check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
+    check_classic_type(covariance_type, "smc")
     check_progress(progress)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:

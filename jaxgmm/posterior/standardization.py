@@ -5,13 +5,14 @@ Numbers in these coordinates are of about unit size, so float32 is accurate enou
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from .. import covariance
 from ..mixture import Mixture
+from ..observed import Data, Observations, moments_of_columns, standardised
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weight_or_ones
 
@@ -19,36 +20,45 @@ from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weigh
 class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
-    y (N, D): the rows. weight: the weights of the rows. prior: the prior of the parameters in these coordinates. shift (D,) and
-    scale (D,) are in data units.
+    y: the rows, (N, D), or observations. weight: the weights of the rows. prior: the prior of the parameters in these
+    coordinates. shift (D,) and scale (D,) are in data units.
     """
 
-    y: jax.Array
+    y: Any
     weight: Weight
     prior: MixturePrior
     shift: jax.Array
     scale: jax.Array
 
 
-def standardise(x: jax.Array, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
+def standardise(x: Data, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each standardised feature has mean 0 and variance 1. For the covariance type spherical, all features have the same scale,
-    and their average variance is 1. A constant column is scaled by its typical standard deviation under the prior instead.
+    Each standardised feature has mean 0 and variance 1, in observations over the observed values. For the covariance type
+    spherical, all features have the same scale, and their average variance is 1. A constant column is scaled by its typical
+    standard deviation under the prior instead.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
     kept = (w > 0)[:, None]
     total = jnp.where(w.sum() > 0, w.sum(), 1)
-    first = first_valid_row(x, weight)
-    centred = jnp.where(kept, x - first, 0)
-    mean = w @ centred / total
-    sd = jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total)
+    if isinstance(x, Observations):
+        first, variance = moments_of_columns(x, w)
+        mean, sd = jnp.zeros_like(first), jnp.sqrt(variance)
+    else:
+        first = first_valid_row(x, weight)
+        centred = jnp.where(kept, x - first, 0)
+        mean = w @ centred / total
+        sd = jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total)
     variance = covariance.variances(scale_factor(sd, covariance_type), covariance_type, x.shape[1])[0]
     typical = prior.covariance_law.typical_variances(covariance_type, x.shape[1])
     scale = jnp.sqrt(jnp.where(variance > 0, variance, typical)).astype(dtype)
     shift = (first + mean).astype(dtype)
-    y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
+    if isinstance(x, Observations):
+        y = standardised(x.with_own_noise().astype(dtype), shift, scale)
+        y = y.map_rows(lambda leaf: jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros((), leaf.dtype)))
+    else:
+        y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), prior)
     prior = prior.standardise(shift, scale, scale_factor(scale, covariance_type)[0])
     weight = jax.tree.map(lambda leaf: leaf.astype(dtype), weight) if has_weights(weight) else weight
@@ -88,13 +98,16 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 
     Both are joint densities of the data, the means and the covariances, at the same point.
     """
-    d = problem.y.shape[1]
+    (n, d), dtype = problem.y.shape, problem.y.dtype
     log_scale = jnp.log(problem.scale).sum()
-    total = jnp.asarray(total_weight(problem.weight, len(problem.y), problem.y.dtype))
+    total = jnp.asarray(total_weight(problem.weight, n, dtype))
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
     free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
-    return -(total + num_components) * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
+    of_data = total * log_scale
+    if isinstance(problem.y, Observations):  # only observed values have a density
+        of_data = weight_or_ones(problem.weight, (n,), dtype) @ jnp.where(problem.y.mask(), jnp.log(problem.scale), 0).sum(1)
+    return -of_data - num_components * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
 
 
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:

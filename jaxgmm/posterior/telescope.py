@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
+from ..covariance_types import as_covariance_type, check_classic_type
 from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import Mixture
 from ..padding import pad_data
@@ -26,7 +27,6 @@ from ..validation import (
     as_weighted_data,
     check_choice,
     check_count,
-    check_covariance_type,
     check_number,
     check_progress,
     is_traced,
@@ -154,7 +154,8 @@ def telescope(
     check_count(max_components, "max_components")
     check_count(num_warmup, "num_warmup", 0)
     check_choice(concentration, "concentration", _CONCENTRATIONS)
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
+    check_classic_type(covariance_type, "telescope")
     check_progress(progress)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:

@@ -36,12 +36,16 @@ from .interface import ComponentSums, MixturePrior, StandardVariables
 class Prior(MixturePrior):
     """The conjugate prior of a mixture. Every hyperparameter is an array, so priors can be vmapped.
 
+    If the components share volumes, shapes or orientations (covariance types such as VEE), the product of these densities over
+    the components is the prior of the covariances of this type, up to a constant that is not known. EM finds its mode exactly,
+    but `log_prior` and the objective of a fit lack this constant.
+
     Attributes:
         weight_concentration: c (K,) > 0; c = 1 gives a flat prior of the weights. MAP-EM needs c >= 1.
         mean: m (D,), in data units.
         mean_precision: kappa () > 0, the number of observations to which the prior of each mean is equivalent.
-        degrees_of_freedom: nu (); > D - 1 for full and tied, > 0 for diag and spherical.
-        scale: S, in data units squared: (D, D) for full and tied, (D,) for diag, () for spherical.
+        degrees_of_freedom: nu (); > D - 1 for covariance matrices, as in full and tied, > 0 for variances.
+        scale: S, in data units squared: (D, D) for covariance matrices, () for spherical and EII, (D,) for other variances.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm

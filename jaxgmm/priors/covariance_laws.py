@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from .. import covariance
+from .. import covariance, covariance_types
 from ..covariance_distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
 from ..tables import Printed, Table
 from .hyperparameters import host_values, hyperparameter_table, require_positive, require_positive_definite
@@ -132,7 +132,7 @@ class InverseWishart(_ConjugateLaw):
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape that each hyperparameter must have, as a dict from name to shape."""
-        return {"degrees_of_freedom": (), "scale": covariance.prior_scale_shape(covariance_type, num_features)}
+        return {"degrees_of_freedom": (), "scale": covariance_types.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
         """Raise ValueError if concrete hyperparameters make the law improper."""
@@ -184,7 +184,7 @@ class InverseGamma(_ConjugateLaw):
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape that each hyperparameter must have, as a dict from name to shape."""
-        return {"shape": (), "rate": covariance.prior_scale_shape(covariance_type, num_features)}
+        return {"shape": (), "rate": covariance_types.prior_scale_shape(covariance_type, num_features)}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
         """Raise ValueError if concrete hyperparameters make the law improper."""
@@ -245,7 +245,7 @@ class HalfNormal(CovarianceLaw):
 
     def hyperparameter_shapes(self, covariance_type: str, num_features: int) -> dict[str, tuple[int, ...]]:
         """Return the shape that each hyperparameter must have, as a dict from name to shape."""
-        return {"sd": (num_features,) if covariance.prior_scale_shape(covariance_type, num_features) else (), "lkj": ()}
+        return {"sd": (num_features,) if covariance_types.prior_scale_shape(covariance_type, num_features) else (), "lkj": ()}
 
     def check_values(self, name: str, covariance_type: str, num_features: int) -> None:
         """Raise ValueError if concrete hyperparameters make the law improper."""

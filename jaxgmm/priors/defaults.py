@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from .. import covariance, linalg
+from .. import covariance, covariance_types, linalg
 from ..calls import public
+from ..copies import original
+from ..covariance_types import as_covariance_type
 from ..observed import Data, Observations, as_observed_data, check_columns, moments_of_columns
 from ..padding import pad_data
 from ..row_sums import Weight, weight_or_ones
-from ..validation import as_weighted_data, check_count, check_covariance_type
+from ..validation import as_weighted_data, check_count
 from .conjugate import Prior
 
 # This set holds the objects that `default_prior` returned. Prior has no field for its origin, because the field would be part
@@ -46,7 +48,7 @@ def default_prior(
         x: (N, D), or `observations`. With observations, m and V hold the means and variances of the observed values, and V has
             no covariances.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -61,7 +63,7 @@ def default_prior(
         [1.0]
     """
     check_count(num_components, "num_components")
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
     if isinstance(x, Observations):
         x, weight = as_observed_data(x, sample_weight, None)
         check_columns(x, weight)
@@ -76,7 +78,7 @@ def default_prior(
 
 def is_data_scaled(prior: object) -> bool:
     """Return whether `default_prior` created this object. Copies made by jit, vmap or tree.map are not recognised."""
-    return prior in _data_scaled
+    return original(prior) in _data_scaled
 
 
 # Without jit, every operation would be compiled separately, and the first call would take one second longer.
@@ -96,7 +98,7 @@ def _default_prior(x: Data, weight: Weight, num_components: int, covariance_type
     size = jnp.where(abs(center) > 0, center**2, 1)
     floor = jnp.where(diagonal > 64 * eps**2 * size, math.sqrt(eps) * diagonal, math.sqrt(eps) * size)
     scatter = covariance.ridge(scatter, floor, covariance_type)
-    if covariance.prior_scale_shape(covariance_type, d) == ():
+    if covariance_types.prior_scale_shape(covariance_type, d) == ():
         scatter = scatter.mean()
     array = partial(jnp.asarray, dtype=x.dtype)
     return Prior(jnp.ones(num_components, x.dtype), center, array(0.01), array(d + 2.0), scatter / num_components ** (2 / d))

@@ -11,9 +11,10 @@ import numpy as np
 from .. import covariance
 from ..calls import public
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
+from ..covariance_types import as_covariance_type, check_classic_type
 from ..memory import check_memory, tree_bytes
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..validation import check_count, check_covariance_type, check_key
+from ..validation import check_count, check_key
 from .conjugate import Prior
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from .independent import IndependentPrior
@@ -91,7 +92,8 @@ def sample_prior(
     check_key(key)
     check_count(num_components, "num_components")
     check_count(num_samples, "num_samples")
-    check_covariance_type(covariance_type)
+    covariance_type = as_covariance_type(covariance_type)
+    check_classic_type(covariance_type, "sample_prior")
     check_prior(prior, num_components, prior.mean.shape[-1], covariance_type)
     check_memory(float(num_samples) * num_components * tree_bytes(prior.mean), f"num_samples={num_samples}")
     return _sample_many(jax.random.split(key, num_samples), prior, covariance_type, num_components)

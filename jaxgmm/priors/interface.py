@@ -23,6 +23,8 @@ from jax.scipy.special import gammaln
 
 from .. import covariance
 from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
+from ..covariance_estimates import estimate
+from ..covariance_types import is_coupled
 from ..mixture import Mixture
 from ..row_sums import nonzero
 from ..tables import Printed
@@ -200,7 +202,12 @@ class MixturePrior(Printed, ABC):
             sums.count, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance
         )
         weights = jnp.where(present, sums.count + self.weight_concentration - 1, 0)
-        covariances = self._scale_given_scatter(scatter, covariance_type) / divisor
+        covariances = self._scale_given_scatter(scatter, covariance_type)
+        if is_coupled(covariance_type):
+            divisor = jnp.where(present, divisor.reshape(present.shape), 0)
+            covariances = estimate(covariances, divisor, covariance_type, jax.lax.stop_gradient(mixture.covariances))
+        else:
+            covariances = covariances / divisor
         return Mixture(weights / nonzero(weights.sum()), means, covariances, covariance_type)
 
     def gamma_shapes_given_counts(self, count: jax.Array, covariance_type: str) -> jax.Array:

@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike
 
 from .. import __version__, plot
 from ..calls import public
+from ..checkpoint import check_target, versions
 from ..comparison.result import Comparison
 from ..comparison.verdict import Verdict
 from ..density import predict
@@ -33,7 +34,6 @@ from ..files import write_text
 from ..mixture import Mixture
 from ..plot.forests import forest_rows
 from ..posterior.coclustering import coclustering
-from ..studies.checkpoint import check_target, versions
 from .clusters import GLOSSARY as CLUSTER_WORDS
 from .clusters import clusters_table
 from .number_tables import glossary, number_tables, samplers_table, shown_name

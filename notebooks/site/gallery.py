@@ -6,12 +6,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import matplotlib
+import numpy as np
 
 matplotlib.use("agg")
 from matplotlib.figure import Figure
 
 import jaxgmm
-from jaxgmm import plot
+from jaxgmm import covariance_types, plot
 
 FOLDER = Path(__file__).parent / "docs" / "pictures"
 KEY = jax.random.key(0)
@@ -75,8 +76,36 @@ def gallery():
     figure.savefig(FOLDER / "gallery.png")
 
 
+def member(code):
+    """Return a mixture of three components of a covariance type that differ as much as the type allows."""
+    volumes, ratios, angles = [1.0, 2.0, 0.5], [2.2, 4.0, 1.2], [0.5, 2.0, 3.0]
+    volume, ratio, angle = (
+        values if letter == "V" else values[:1] * 3 for letter, values in zip(code, (volumes, ratios, angles), strict=True)
+    )
+    ratio = [1.0] * 3 if code[1] == "I" else ratio
+    angle = [0.0] * 3 if code[2] == "I" else angle
+    turns = [np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in angle]
+    shapes = [v * t @ np.diag([r, 1 / r]) @ t.T for v, r, t in zip(volume, ratio, turns, strict=True)]
+    covariances = np.array(shapes) if code[2] != "I" else np.array([np.diag(s) for s in shapes])
+    rows, *_, width = covariance_types.storage_shape(code, 3, 2)
+    means = np.array([[-5.0, -2.0], [3.0, 4.5], [5.0, -5.0]])
+    return jaxgmm.make_mixture([1 / 3] * 3, means, covariances[:rows, ..., :width], covariance_type=code)
+
+
+def fourteen_types():
+    """Draw three components of each of the fourteen covariance types."""
+    figure = Figure(figsize=(12, 4.4), dpi=110, layout="constrained")
+    for ax, code in zip(figure.subplots(2, 7).ravel(), covariance_types.CODES, strict=True):
+        plot.ellipses(ax, member(code))
+        name = covariance_types.canonical(code)
+        ax.set(title=code if name == code else f"{code}, {name}", xticks=[], yticks=[], xlabel="", ylabel="", aspect="equal")
+        ax.set(xlim=(-12, 12), ylim=(-12, 12))
+    figure.savefig(FOLDER / "covariance-types.png")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     FOLDER.mkdir(exist_ok=True)
     comparison()
     gallery()
+    fourteen_types()

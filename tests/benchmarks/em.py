@@ -1,9 +1,11 @@
 """Compare EM with scikit-learn, from the same starts; peers.py compares it with gmmx, tgmm and mclust.
 
-    python tests/benchmarks/em.py [speed] [types] [accelerate] [memory] [starts] [gpu]        (without a name: all)
+    python tests/benchmarks/em.py [speed] [types] [gpcm] [accelerate] [memory] [starts] [gpu]     (without a name: all)
 
 speed, types: time per EM step, from ten steps per timing. The two programs take turns; medians and the range of the ratio are
     printed, compile time separately.
+gpcm: time per EM step of the other ten volume-shape-orientation models, as a multiple of full's; and the time of `select` over
+    all fourteen, nine numbers of components and ten restarts on faithful, with the best model.
 accelerate: number of E-steps of plain over accelerated EM, for two hard cases and random problems.
 memory: what a fit adds, at its peak, to a process that holds the data.
 starts: time of `initialize`, the log-likelihood that EM reaches from its starts, and the share of keys whose best of ten
@@ -68,8 +70,8 @@ def convert(start: jaxgmm.Mixture, covariance_type: str) -> jaxgmm.Mixture:
     return jaxgmm.make_mixture(start.weights, start.means, ones.astype(start.means.dtype), covariance_type=covariance_type)
 
 
-def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
-    """Return a function that runs ten of scikit-learn's E and M steps, without its validation, start and final pass."""
+def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture, steps: int = STEPS):
+    """Return a function that runs some of scikit-learn's E and M steps, without its validation, start and final pass."""
     from sklearn.mixture import GaussianMixture
 
     kind, k, covariances = start.covariance_type, start.num_components, np.asarray(start.covariances)
@@ -85,7 +87,7 @@ def sklearn_steps(x: np.ndarray, start: jaxgmm.Mixture):
 
     def run() -> None:
         model._initialize(x, np.full((len(x), k), 1 / k, x.dtype))
-        for _ in range(STEPS):
+        for _ in range(steps):
             _, log_resp = model._e_step(x)
             model._m_step(x, log_resp)
 
@@ -187,12 +189,12 @@ def speed(options: argparse.Namespace) -> None:
 def types(options: argparse.Namespace) -> None:
     """Time the other covariance types at two sizes, against scikit-learn and against full."""
     for dtype in options.dtypes:
-        table(np.dtype(dtype).type, jaxgmm.covariance.TYPES, [2, 3], options.repeats)
+        table(np.dtype(dtype).type, jaxgmm.covariance_types.CLASSIC, [2, 3], options.repeats)
         for size in (SIZES[2], SIZES[3]):
             x, start = problem(*size, np.dtype(dtype).type)
             data = jnp.asarray(x)
             full = ours(data, start)
-            for kind in jaxgmm.covariance.TYPES[1:]:
+            for kind in jaxgmm.covariance_types.CLASSIC[1:]:
                 taken, other = take_turns(full, ours(data, convert(start, kind)), 2 * options.repeats)
                 ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
                 print(
@@ -200,6 +202,37 @@ def types(options: argparse.Namespace) -> None:
                     "of full's time",
                     flush=True,
                 )
+
+
+def gpcm(options: argparse.Namespace) -> None:
+    """Time the models that have only a code at 1e5 x 8, K=8, against full; then time `select` over all fourteen."""
+    closed = {"EII", "EEI", "EVI", "EEV", "EVV"}
+    for dtype in options.dtypes:
+        x, start = shaped_problem(100_000, 8, 8, np.dtype(dtype).type)
+        start = jaxgmm.make_mixture(start.weights, start.means, np.broadcast_to(np.eye(8, dtype=dtype), (8, 8, 8)))
+        data = jnp.asarray(x)
+        full = ours(data, start)
+        for kind in (name for name in jaxgmm.covariance_types.TYPES if not jaxgmm.covariance_types.is_classic(name)):
+            taken, other = take_turns(full, ours(data, convert(start, kind)), options.repeats)
+            ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
+            target = 1.15 if kind in closed else 1.5
+            print(
+                f"{x.shape}, K=8, {dtype}: {kind} takes {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) "
+                f"of full's time, target {target}",
+                flush=True,
+            )
+    faithful = np.asarray(jaxgmm.datasets.load("faithful"))
+    swept = [
+        (begin, jaxgmm.select(jax.random.key(0), faithful, covariance_types="all", progress=False), time.perf_counter())
+        for begin in (time.perf_counter() for _ in range(2))
+    ]
+    for (begin, found, end), call in zip(swept, ("first", "second"), strict=True):
+        best = found.best
+        print(
+            f"select, faithful, 14 x 9 x 10: {end - begin:.1f} s in the {call} call; best {best.covariance_type}, "
+            f"K={best.num_components}, BIC {best.criterion:.3f}",
+            flush=True,
+        )
 
 
 def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:
@@ -390,7 +423,15 @@ def steps_alone(data: jax.Array, start: jaxgmm.Mixture, repeats: int) -> tuple[f
     return first, a_step, few - 2 * a_step  # the start is evaluated, and one step is taken
 
 
-SECTIONS = {"speed": speed, "types": types, "accelerate": accelerate, "memory": memory, "starts": starts, "gpu": gpu}
+SECTIONS = {
+    "speed": speed,
+    "types": types,
+    "gpcm": gpcm,
+    "accelerate": accelerate,
+    "memory": memory,
+    "starts": starts,
+    "gpu": gpu,
+}
 
 
 def main() -> None:

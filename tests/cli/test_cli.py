@@ -62,7 +62,7 @@ def test_errors_are_one_line(capsys, monkeypatch, error, code, words):
     def raise_error(*_, **__):
         raise error
 
-    monkeypatch.setattr("jaxgmm.cli.fit.read_data", raise_error)
+    monkeypatch.setattr("jaxgmm.cli.fit.read_rows", raise_error)
     assert main(["fit", "faithful", "-k", "2"]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
@@ -75,7 +75,7 @@ def test_errors_inside_jaxgmm_have_a_traceback(capsys, monkeypatch, error):
     def raise_error(*_, **__):
         raise error
 
-    monkeypatch.setattr("jaxgmm.cli.fit.read_data", raise_error)
+    monkeypatch.setattr("jaxgmm.cli.fit.read_rows", raise_error)
     assert main(["fit", "faithful", "-k", "2"]) == 1
     first, *_, last = capsys.readouterr().err.splitlines()
     assert first.startswith("Traceback")

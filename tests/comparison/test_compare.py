@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import covariance
+from jaxgmm import covariance_types
 from jaxgmm.comparison.compare import compare as compare_everything
 from jaxgmm.comparison.verdict import Verdict
 from jaxgmm.posterior.result import Posterior
@@ -69,7 +69,7 @@ def test_every_free_entry_has_a_row_that_says_where_it_is(data, covariance_type,
     x = data[:, :d]
     fit = fabricate_fit(x, covariance_type)
     comparison = compare(fit, make_posterior(fit, x), x, feature_names=["a", "b"][:d])
-    assert len(comparison.rows) == 2 + 2 * d + covariance.num_free(covariance_type, 2, d)
+    assert len(comparison.rows) == 2 + 2 * d + covariance_types.num_free(covariance_type, 2, d)
     for row in comparison.rows:
         field, index = row.name.rstrip("]").split("[")
         index = tuple(map(int, index.split(",")))

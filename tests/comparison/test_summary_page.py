@@ -69,7 +69,7 @@ def test_parameters_outside_their_intervals_are_shown_first():
     hidden = row(name="covariances[11,4,4]", kind="variance", component=11, features=("x",), inside=False, z=4.0)
     text = "\n".join(summary_lines(page([*rows, hidden])))
     assert "variance x" in text
-    assert " of 61 quantities" in text
+    assert " of 61 quantities: those outside an interval first, then by kind and by distance from EM.\n" in text
 
 
 def test_labels_that_are_not_identified():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from incomplete_rows import ALLOWED, APPLE, DIAGONAL, LABELS, NOISE, VARIANCES, D, X
@@ -121,3 +122,46 @@ def test_derivative():
     difference = (mean(APPLE + step) - mean(APPLE - step)) / 2e-3
     np.testing.assert_allclose(gradient[12, 0], difference, rtol=1e-4)
     assert gradient[12, 1] == 0
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_censored_values_by_quadrature(kind):
+    """A row whose value lies between limits has the moments of complete rows, integrated over the value."""
+    mixture, x = random_mixture(1, kind, d=D), np.array([[0.5, np.nan, -1.0, np.nan], [np.nan, 0.2, 0.3, 1.0]])
+    lower, upper = np.array([[0, 0.4, 0, -np.inf], [-np.inf, 0, 0, 0]]), np.array([[0, 1.5, 0, np.inf], [-0.5, 0, 0, 0]])
+    with pytest.warns(RuntimeWarning, match="never observed in the same row"):
+        found = jaxgmm.observations(x, limits=(lower, upper))
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    rows, mass = [], []
+    for n, j, (low, high) in ((0, 1, (0.4, 1.5)), (1, 0, (-12.5, -0.5))):
+        for edges in np.linspace(low, high, 5)[:-1]:
+            width = (high - low) / 4
+            points = np.repeat(x[n : n + 1], len(nodes), 0)
+            points[:, j] = edges + width * (nodes + 1) / 2
+            rows.append(points)
+            mass.append(weights * width / 2)
+    rows, mass = np.concatenate(rows), np.concatenate(mass)
+    joint = oracle.observed_log_joint(mixture, rows)
+    density = np.exp(np.logaddexp.reduce(joint, 1)) * mass
+    total = density.reshape(2, -1).sum(1)
+    np.testing.assert_allclose(jaxgmm.log_prob(mixture, found), np.log(total), rtol=1e-8)
+    expected = oracle.observed_e_step(mixture, rows, density / np.repeat(total, len(density) // 2))
+    moments = jaxgmm.e_step(mixture, found)
+    for name in ("count", "first", "second"):
+        np.testing.assert_allclose(getattr(moments, name), getattr(expected, name), atol=1e-7, err_msg=name)
+
+
+@pytest.mark.usefixtures("x64")
+def test_fit_of_censored_values():
+    """EM ends where the likelihood of values below a detection limit is largest, and its objective never falls."""
+    x = np.random.default_rng(3).normal(size=(18, 2))
+    found = jaxgmm.observations(np.where(x < [-0.5, -np.inf], np.nan, x), limits=(None, [-0.5, np.inf]))
+    start = jaxgmm.make_mixture([1.0], [[0.5, 0.0]], [np.eye(2)])
+    fit = jaxgmm.fit(start, found, tol=1e-13)
+    assert np.diff(fit.history).min() >= -1e-10
+    slope = jax.grad(lambda means: jaxgmm.log_prob(dataclasses.replace(fit.mixture, means=means), found).sum())(
+        fit.mixture.means
+    )
+    np.testing.assert_allclose(slope, 0, atol=1e-4)
+    assert (jaxgmm.impute(fit, found)[:, 0] < jnp.where(found.mask()[:, 0], np.inf, -0.5)).all()

@@ -9,58 +9,35 @@ import pytest
 
 from jaxgmm import ComponentStatus, Status
 from jaxgmm.em import loop
+from jaxgmm.em import problem as problems
 
 import oracle
-from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior, random_weight
+from helpers import COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture, random_prior
 
 OPTIONS = loop.Options(max_iter=5, accelerate=False, chunk_size=None)
-# whole: operation by operation they compile for seconds
-step, init = jax.jit(loop.step, static_argnums=2), jax.jit(loop.init, static_argnums=1)
-finalize, is_running = jax.jit(loop.finalize), jax.jit(loop.is_running, static_argnums=1)
-prepare = jax.jit(loop.prepare)
+step = jax.jit(loop.step, static_argnums=2)
 
 
 def prepared(covariance_type, *, d=3, weight=None, prior=None, reg_covar=None, tol=1e-8):
     """Return a start, data and the centred problem that they make."""
     start, x = random_mixture(0, covariance_type, d=d), jnp.asarray(random_data(0, d=d))
-    return start, x, prepare(start, loop.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
-
-
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
-def test_prepare_centres_the_problem(covariance_type, x64):
-    """The centre is the weighted mean, V the weighted covariance of the data; the start and the prior are relative to it."""
-    w, prior = random_weight(0), random_prior(0, covariance_type)
-    start, x, problem = prepared(covariance_type, weight=jnp.asarray(w), prior=prior, tol=1e-3)
-    mean = w @ np.asarray(x) / w.sum()
-    np.testing.assert_allclose(problem.center, mean, rtol=1e-12)
-    np.testing.assert_allclose(problem.start.means, start.means - mean, rtol=1e-12)
-    np.testing.assert_allclose(problem.prior.mean, prior.mean - mean, rtol=1e-12)
-    np.testing.assert_allclose(problem.total, w.sum(), rtol=1e-12)
-    np.testing.assert_allclose(problem.tol, 1e-3 * w.sum(), rtol=1e-12)
-    expected = oracle.store([oracle.data_covariance(x, w, covariance_type)], covariance_type)
-    np.testing.assert_allclose(problem.data_covariance, expected, rtol=1e-10)
-
-
-def test_negative_weights_make_the_total_nan(x64):
-    """Traced weights cannot be refused; their total is NaN, which ends a fit as NONFINITE."""
-    _, _, problem = prepared("diag", weight=jnp.ones(60).at[3].set(-1.0))
-    assert np.isnan(problem.total)
+    return start, x, problems.prepare(start, problems.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
 def test_first_step_evaluates_the_start(covariance_type, x64):
     """Step -1 leads to step 0, whose mixture is the start and whose numbers are those of the start."""
     start, x, problem = prepared(covariance_type)
-    begun = init(problem, OPTIONS)
+    begun = loop.init(problem, OPTIONS)
     assert int(begun.step) == -1
-    assert bool(is_running(begun, OPTIONS))
+    assert bool(loop.is_running(begun, OPTIONS))
     state = step(problem, begun, OPTIONS)
     assert int(state.step) == 0
     assert_mixtures_close(state.mixture, problem.start, 1e-15)
     np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
     np.testing.assert_allclose(state.objective, oracle.objective(start, x, np.ones(60)), rtol=1e-11)
     np.testing.assert_array_equal(state.history[0], state.objective)
-    fit = finalize(problem, state, start)
+    fit = loop.finalize(problem, state, start)
     np.testing.assert_array_equal(fit.mixture.means, start.means)
     np.testing.assert_array_equal(fit.history, np.full(6, fit.objective))
     assert int(fit.status) == Status.MAX_ITER
@@ -69,13 +46,13 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
 def test_a_step_that_is_not_finite_is_rejected(x64):
     """NaN in the data from the second step on: the last finite state stays, and the status says that it broke down."""
     _, _, problem = prepared("full")
-    state = step(problem, init(problem, OPTIONS), OPTIONS)
+    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
     broken = step(problem._replace(x=problem.x.at[0, 0].set(jnp.nan)), state, OPTIONS)
     assert int(broken.status) == Status.SINGULAR
     assert int(broken.step) == 0
     assert_mixtures_close(broken.mixture, state.mixture, 0)
     np.testing.assert_array_equal(broken.history[0], state.history[0])
-    assert not bool(is_running(broken, OPTIONS))
+    assert not bool(loop.is_running(broken, OPTIONS))
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
@@ -84,13 +61,13 @@ def test_component_statuses_of_a_state(covariance_type, has_prior, x64):
     """A component of weight 0 is EMPTY; FEW_POINTS has one on fewer points than its own covariance needs, without a prior."""
     start, _, problem = prepared(covariance_type)
     problem = problem._replace(prior=random_prior(0, covariance_type) if has_prior else None)
-    state = step(problem, init(problem, OPTIONS), OPTIONS)
+    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
     for count, types in [(3.5, {"full"}), (1.5, {"full", "diag", "spherical"}), (4.5, set())]:
         state = state._replace(
             mixture=jax.tree.map(jnp.asarray, problem.start),
             sums=dataclasses.replace(state.sums, count=jnp.array([60 - count, count, 0.0])),
         )
-        statuses = finalize(problem, state, start).component_status
+        statuses = loop.finalize(problem, state, start).component_status
         few = ComponentStatus.FEW_POINTS if covariance_type in types and not has_prior else ComponentStatus.OK
         assert statuses.tolist() == [ComponentStatus.OK, few, ComponentStatus.EMPTY], (covariance_type, count)
 
@@ -106,7 +83,7 @@ def test_a_fall_beyond_rounding_is_decreased(x64):
 
     @jax.jit
     def status_after(objective, proposal, reg_covar, tol):
-        problem = loop.prepare(mixture, loop.EMProblem(x, None, None, reg_covar), tol)
+        problem = problems.prepare(mixture, problems.EMProblem(x, None, None, reg_covar), tol)
         state = loop.init(problem, OPTIONS)
         state = state._replace(step=jnp.array(3), objective=jnp.array(-100.0), mixture=mixture)
         value = loop.evaluate(proposal, problem, None)._replace(objective=objective)

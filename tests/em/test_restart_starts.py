@@ -11,7 +11,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.initialization import StartOptions, standardise_features
-from jaxgmm.em.loop import EMProblem, prepare
+from jaxgmm.em.problem import EMProblem, prepare
 from jaxgmm.em.restart_starts import (
     _coordinate_maps,
     _draw_numbers,

@@ -97,3 +97,45 @@ def test_errors():
     x = jaxgmm.datasets.load("acidity")
     with pytest.raises(ValueError, match="'observed', 'sandwich'"):
         jaxgmm.standard_errors(jaxgmm.from_labels(x, np.zeros(155, int), num_components=1), x, kind="bootstrap")
+
+
+@pytest.mark.parametrize(
+    "code", ["EVI", "VVE", *(pytest.param(c, marks=pytest.mark.slow) for c in ("EII", "EEI", "VEI", "EEV", "EVV", "VEE"))]
+)
+def test_one_component(code, x64):
+    """For K = 1, the coordinates of the type are another parametrisation of diag or full, so the standard errors agree."""
+    x = np.random.default_rng(0).normal(size=(200, 3)) @ np.array([[1, 0.3, 0], [0, 2, 0.5], [0, 0, 3]])
+    mixture = jaxgmm.from_labels(x, np.zeros(200, int), num_components=1, covariance_type=code)
+    name = {"EII": "spherical", "EEI": "diag", "VEI": "diag", "EVI": "diag"}.get(code, "full")
+    free = jaxgmm.Mixture(mixture.weights, mixture.means, mixture.covariances, name)
+    errors, expected = jaxgmm.standard_errors(mixture, x), jaxgmm.standard_errors(free, x)
+    assert int(errors.status) == InformationStatus.OK
+    for a, b in zip(jax.tree.leaves(errors), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
+
+
+def test_shared_shape_and_orientation(x64):
+    """The standard errors of VEE are those of another parametrisation: exp(v_k) L L' with |L| = 1, by the delta method."""
+    rng = np.random.default_rng(1)
+    root = np.array([[1.0, 0.0], [0.8, 0.6]])
+    x = np.concatenate([rng.normal(size=(60, 2)) @ root, 2 * rng.normal(size=(80, 2)) @ root + [6.0, -3.0]])
+    start = jaxgmm.from_labels(x, np.repeat([0, 1], [60, 80]), num_components=2, covariance_type="VEE")
+    mixture = jaxgmm.fit(start, x, tol=1e-14, max_iter=2000).mixture
+
+    def at(theta):
+        lower = jnp.array([[jnp.exp(theta[0]), 0.0], [theta[1], jnp.exp(-theta[0])]])
+        covariances = jnp.exp(theta[2:4])[:, None, None] * (lower @ lower.T)
+        weights = jnp.stack([theta[4], 1 - theta[4]])
+        return jaxgmm.Mixture(weights, theta[5:].reshape(2, 2), covariances, "full")
+
+    sigma = np.asarray(mixture.covariances)
+    volumes = np.log(np.linalg.det(sigma)) / 2
+    lower = np.linalg.cholesky(sigma[0] / np.exp(volumes[0]))
+    theta = np.concatenate([[np.log(lower[0, 0]), lower[1, 0]], volumes, mixture.weights[:1], np.ravel(mixture.means)])
+    np.testing.assert_allclose(at(theta).covariances, sigma, rtol=1e-8)
+    information = -jax.jit(jax.hessian(lambda t: jaxgmm.log_prob(at(t), x).sum()))(theta)
+    slopes = jax.jacfwd(lambda t: at(t).covariances)(theta)
+    variances = np.einsum("kabi,ij,kabj->kab", slopes, np.linalg.inv(information), slopes)
+    errors = jaxgmm.standard_errors(mixture, x)
+    np.testing.assert_allclose(errors.covariances, np.sqrt(variances), rtol=1e-4)
+    np.testing.assert_allclose(np.ravel(errors.means) ** 2, np.diag(np.linalg.inv(information))[5:], rtol=1e-4)

@@ -15,7 +15,8 @@ def test_chains_advance_together_or_one_after_another(monkeypatch):
     def run(together):
         monkeypatch.setattr(nuts_chains, "_run_together", lambda: together)
         kernel = nuts_chains.make_kernel(lambda u: u @ u / 2, jnp.array(0.8), None, options, len(starts))
-        return jax.jit(lambda key: nuts_chains.run_chains(key, starts, kernel, options))(jax.random.key(0)), kernel.num_steps
+        keys = jax.random.split(jax.random.key(0), len(starts))
+        return jax.jit(lambda keys: nuts_chains.run_chains(keys, starts, kernel, options))(keys), kernel.num_steps
 
     (draws, fields), num_steps = run(together=False)
     (draws_together, fields_together), num_steps_together = run(together=True)

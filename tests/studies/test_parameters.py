@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import covariance
+from jaxgmm import covariance_types
 from jaxgmm.studies.parameters import free_entries, parameter_names, parameters, parse_name, value_at, values
 
 from helpers import random_mixture
 
-CASES = [(covariance_type, d) for covariance_type in covariance.TYPES for d in (1, 3)]
+CASES = [(covariance_type, d) for covariance_type in covariance_types.CLASSIC for d in (1, 3)]
 
 
 @pytest.mark.parametrize(("covariance_type", "d"), CASES)
@@ -18,7 +18,7 @@ def test_names_lead_to_values(covariance_type, d):
     mixture = random_mixture(0, covariance_type, 2, d)
     found = parameters(mixture, [f"x{j}" for j in range(d)])
     assert [parameter.name for parameter in found] == parameter_names(2, d, covariance_type)
-    assert len(found) == 2 + 2 * d + covariance.num_free(covariance_type, 2, d)
+    assert len(found) == 2 + 2 * d + covariance_types.num_free(covariance_type, 2, d)
     assert values(mixture).tolist() == [float(value_at(mixture, parameter.name)) for parameter in found]
 
 

@@ -18,7 +18,8 @@ from ...chunking import STEPS_PER_ROUND
 from ...host import Tree
 from ...mixture import Mixture
 from ...row_sums import weight_array
-from ..loop import CenteredProblem, EMProblem, EMState, Options, finalize, init, is_running, prepare, step
+from ..loop import EMState, Options, finalize, init, is_running, step
+from ..problem import CenteredProblem, EMProblem, prepare
 from ..result import Fit
 
 

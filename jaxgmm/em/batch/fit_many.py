@@ -24,7 +24,8 @@ from ...row_sums import FirstRows, weight_array
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
 from ..initialization import StartOptions, check_start_options, initialize_batch
-from ..loop import EMProblem, Options
+from ..loop import Options
+from ..problem import EMProblem
 from ..result import Fit
 from .batched_loop import batch_axes, fit_batch
 from .data_sets import Batch, DataSets, as_data_sets
@@ -79,7 +80,7 @@ def fit_many(
             data set (N, D) that all fits share, with several starts or with weights (B, N).
         prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
-        covariance_type: "full", "tied", "diag" or "spherical"; used with a key.
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`; used with a key.
         method: as in `initialize`; used with a key.
         groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.
@@ -169,9 +170,7 @@ def _start_options(key: object, num_components: int | None, covariance_type: str
     """Return the options of starts that are made from a key, after validation."""
     if num_components is None:
         raise ValueError("num_components is missing; with a key in place of starts it says how many components to make.")
-    options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, options)
-    return options
+    return check_start_options(key, StartOptions(num_components, covariance_type, method))
 
 
 def _check_starts(starts: Mixture, sets: DataSets) -> None:

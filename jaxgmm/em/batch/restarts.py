@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Unpack
@@ -16,16 +18,17 @@ from ...component_order import ascending_order, permute_components
 from ...inputs import as_dtype
 from ...memory import check_memory
 from ...mixture import Mixture
-from ...observed import Observations, check_columns, filled_rows, is_allowed
+from ...observed import Observations, check_columns, check_match, filled_rows, is_allowed
 from ...padding import pad_data
 from ...priors.interface import MixturePrior
 from ...row_sums import Weight, total_weight, weight_array
-from ...validation import check_count, check_flag, is_traced, warn_of_small_weights
+from ...validation import as_weighted_data, check_count, check_flag, is_traced, warn_of_small_weights
 from ..assignments import weighted_data
-from ..fit import check_options, fit_observations
+from ..fit import check_options, fit, fit_observations
 from ..fit_warnings import emit_warnings
-from ..initialization import StartOptions, check_start_options, start_of_incomplete_rows
-from ..loop import EMProblem, Options
+from ..initialization import StartOptions, check_start_options, initialize, start_of_incomplete_rows
+from ..loop import Options
+from ..problem import EMProblem
 from ..restart_starts import restart_starts
 from ..result import Fit, unsoundness_of
 from ..single_normal import incomplete_data
@@ -69,7 +72,7 @@ def fit_restarts(
             components whose labels differ keep their places.
         prior: as in `fit`.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_restarts: the number of restarts, each with seven candidates for a start.
         method: as in `initialize`.
         sample_weight: (N,) >= 0, or None.
@@ -88,8 +91,7 @@ def fit_restarts(
         >>> round(float(best.log_likelihood), 1)
         -1126.3
     """
-    start_options = StartOptions(num_components, covariance_type, method)
-    check_start_options(key, start_options)
+    start_options = check_start_options(key, StartOptions(num_components, covariance_type, method))
     check_count(num_restarts, "num_restarts")
     rows, weight = weighted_data(x, sample_weight, num_components)
     check_restarts(num_restarts, num_components, rows)
@@ -101,11 +103,38 @@ def fit_restarts(
     total, concentration = total_weight(weight, len(rows), rows.dtype), concentration_of(prior, num_components, rows.dtype)
     start, result = _take_best(starts, fits, total, concentration)
     if not is_traced(result):
-        warn_of_small_weights(weight)
         reg_covar: Any = options.get("reg_covar")
-        problem = EMProblem(rows, weight, prior, reg_covar)
-        emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
+        _warn_of_fit(result, start, EMProblem(rows, weight, prior, reg_covar), options)
     return result
+
+
+def fit_one_start(
+    key: jax.Array,
+    x: ArrayLike,
+    prior: MixturePrior | None,
+    start_options: StartOptions,
+    sample_weight: ArrayLike | None,
+    options: Mapping[str, Any],
+) -> Fit:
+    """Return the fit from the start of `initialize`, with its components ordered by weight.
+
+    The result is that of `fit_restarts` with one restart, but the first call compiles in half the time. The options are those
+    of `fit`.
+    """
+    start = initialize(key, x, sample_weight=sample_weight, **start_options._asdict())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # these warnings name components by their places in the start
+        result = fit(start, x, prior, sample_weight=sample_weight, **options)
+    result = _largest_first(result, concentration_of(prior, start.num_components, result.mixture.weights.dtype))
+    problem = EMProblem(*as_weighted_data(x, sample_weight), prior, options.get("reg_covar"))
+    _warn_of_fit(result, start, problem, options)
+    return result
+
+
+def _warn_of_fit(result: Fit, start: Mixture, problem: EMProblem, options: Mapping[str, Any]) -> None:
+    """Issue the warnings of `fit` for a result whose components have been ordered."""
+    warn_of_small_weights(weight_array(problem.weight))
+    emit_warnings(result, start, problem, accelerate=options.get("accelerate", False))
 
 
 def _fit_observations(
@@ -117,6 +146,7 @@ def _fit_observations(
     static = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
     check_options(problem.prior, (k, rows.shape[1], name), tol=tol, reg_covar=reg_covar, **static)
     check_columns(rows, weight_array(problem.weight))
+    check_match(rows, k, name)
     single = incomplete_data(rows, problem.weight, name, 1, key)[2]
     starts = _starts(jax.random.split(key, num_restarts), *pad_data(rows, problem.weight, key), single, start_options)
     cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
@@ -125,8 +155,7 @@ def _fit_observations(
     groups = _identified(rows, concentration_of(problem.prior, k, rows.dtype))
     start, result = _take_best(starts, fits, total_weight(problem.weight, len(rows), rows.dtype), groups)
     if not is_traced(result):
-        warn_of_small_weights(weight_array(problem.weight))
-        emit_warnings(result, start, problem._replace(x=filled_rows(rows)), accelerate=options.accelerate)
+        _warn_of_fit(result, start, problem._replace(x=filled_rows(rows)), em_options)
     return result
 
 
@@ -183,6 +212,9 @@ def largest_first(fit: Fit, concentration: jax.Array | np.ndarray) -> Fit:
     weights = jnp.where(jnp.isfinite(fit.mixture.weights), fit.mixture.weights, 0)
     order = ascending_order(-weights, jnp.asarray(concentration))
     return replace(fit, mixture=permute_components(fit.mixture, order), component_status=fit.component_status[order])
+
+
+_largest_first = jax.jit(largest_first)
 
 
 def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:

@@ -30,7 +30,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
     jobs.
     """
     threads = num_threads()
-    dispatching, context = threading.Lock(), _caller_context()
+    dispatching, context = threading.Lock(), caller_context()
 
     def in_thread(job: Job) -> Result:
         with context():
@@ -56,7 +56,7 @@ def map_threads(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[
             pool.shutdown(cancel_futures=True)
 
 
-def _caller_context() -> Callable[[], ExitStack]:
+def caller_context() -> Callable[[], ExitStack]:
     """Return a function that sets the caller's 64-bit mode and device in another thread, because JAX stores both by thread."""
     enable_x64 = getattr(jax, "enable_x64", None)
     if enable_x64 is None:

@@ -7,7 +7,8 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.batch.batched_loop import batch_axes, fit_batch
-from jaxgmm.em.loop import EMProblem, Options
+from jaxgmm.em.loop import Options
+from jaxgmm.em.problem import EMProblem
 
 from helpers import enabled_x64
 

@@ -149,8 +149,8 @@ def test_labelled_components_keep_their_places():
 def test_restarts_of_observations():
     """The best of several fits of incomplete rows; the component of a label stays in its place."""
     x = np.asarray(jaxgmm.datasets.load("faithful"))
-    holes = np.where(np.random.default_rng(0).random(x.shape) < 0.2, np.nan, x)
-    found = jaxgmm.observations(holes, labels=np.where((x[:, 0] < 2) & ~np.isnan(holes).all(1), 0, -1))
+    holes = np.where((np.random.default_rng(0).random(x.shape) < 0.2) & (np.arange(2) == 1), np.nan, x)
+    found = jaxgmm.observations(holes, labels=np.where(x[:, 0] < 2, 0, -1))
     fit = jaxgmm.fit_restarts(jax.random.key(0), found, num_components=2, num_restarts=3)
     assert fit.converged
     np.testing.assert_allclose(fit.mixture.means, [[2.04, 54.5], [4.29, 80.0]], rtol=0.05)

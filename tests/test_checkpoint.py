@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxgmm import files
-from jaxgmm.studies.checkpoint import Checkpoint, check_target, versions
+from jaxgmm.checkpoint import Checkpoint, check_target, versions
 
 BATCHES = {
     "full 50 1.0 em 0": {"z": np.arange(3, dtype=np.float32), "n": np.array(2)},
@@ -173,7 +173,7 @@ def test_batches_that_are_lost_are_noticed(tmp_path):
 OTHER = """
 import sys
 from jaxgmm import files
-from jaxgmm.studies.checkpoint import Checkpoint
+from jaxgmm.checkpoint import Checkpoint
 checkpoint = Checkpoint(sys.argv[1], {"seed": 0})
 checkpoint.get("a", lambda: {"z": 1})
 print("has it", flush=True)

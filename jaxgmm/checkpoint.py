@@ -1,21 +1,24 @@
-"""Checkpoints: a file stores the finished batches of a long study, so that an interrupted study can be continued."""
+"""Checkpoints: a file stores the finished parts of a long computation, so that it can be continued after an interruption.
+
+The computation is a study, whose finished batches are kept, or a fit over batches, whose present state is kept.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
 import numpy as np
-import numpyro
 from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike
 
-from ..cells import shortened
-from ..files import hold, replacing
+from .cells import shortened
+from .files import hold, replacing
 
 _HEADER = "design"
 _CONTENTS = "contents of the file"  # name of the header's entry that lists all arrays in the file
@@ -28,7 +31,7 @@ def versions() -> dict[str, str]:
         >>> sorted(versions())
         ['jax', 'numpy', 'numpyro']
     """
-    return {"jax": jax.__version__, "numpy": np.__version__, "numpyro": numpyro.__version__}
+    return {"jax": jax.__version__, "numpy": np.__version__, "numpyro": metadata.version("numpyro")}
 
 
 class Checkpoint:
@@ -39,6 +42,7 @@ class Checkpoint:
     Args:
         path: the file; None keeps the batches in memory only. An existing file must hold results of the same design.
         design: everything on which the numbers depend, in types that JSON has.
+        kind: what the computation is called in error messages.
 
     Raises:
         ValueError: the file belongs to another design, is damaged, or is not a checkpoint.
@@ -54,9 +58,10 @@ class Checkpoint:
         [1.0, 1.0]
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, object]) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, design: Mapping[str, object], kind: str = "study") -> None:
         """Lock the file, so that no other process uses it at the same time, and read the batches that it contains."""
         self.path = None if path is None else Path(path)
+        self.kind = kind
         self.design = json.loads(json.dumps(dict(design)))
         self._batches: dict[str, dict[str, np.ndarray]] = {}
         if self.path is not None:
@@ -71,9 +76,13 @@ class Checkpoint:
     def get(self, name: str, compute: Callable[[], Mapping[str, ArrayLike]]) -> dict[str, np.ndarray]:
         """Return the arrays of a batch. If the batch is not finished, compute it and write it to the file first."""
         if name not in self._batches:
-            self._batches[name] = {key: np.asarray(value) for key, value in compute().items()}
-            self._write()
+            self.put(name, compute())
         return self._batches[name]
+
+    def put(self, name: str, arrays: Mapping[str, ArrayLike]) -> None:
+        """Store the arrays of a batch in place of its earlier arrays, and write the file."""
+        self._batches[name] = {key: np.asarray(value) for key, value in arrays.items()}
+        self._write()
 
     def _write(self) -> None:
         """Write all batches that are finished so far to the file, in place of its earlier contents."""
@@ -98,11 +107,13 @@ class Checkpoint:
                 if len(arrays) != len(file.files) - 1 or sorted(arrays) != design.pop(_CONTENTS, sorted(arrays)):
                     raise ValueError
         except Exception as error:  # zipfile, NumPy and JSON raise a dozen types of errors for damaged bytes
-            raise ValueError(f"'{path}' is not the file of a study, or is damaged; give another path, or none.") from error
+            raise ValueError(
+                f"'{path}' is not the file of a {self.kind}, or is damaged; give another path, or none."
+            ) from error
         for name in sorted({*design, *self.design}):
             if design.get(name) != self.design.get(name):
                 raise ValueError(
-                    f"'{path}' belongs to another study: its {name} is {_as_text(design.get(name))}, here it is "
+                    f"'{path}' belongs to another {self.kind}: its {name} is {_as_text(design.get(name))}, here it is "
                     f"{_as_text(self.design.get(name))}; continue with the values it was begun with, or give another path."
                 )
         for place, value in arrays.items():
@@ -119,7 +130,7 @@ def _open_archive(stream: BinaryIO) -> NpzFile:
 
 
 def check_target(path: str | os.PathLike[str] | None) -> None:
-    """Raise an error if no file can be written to `path`. Without this check, a study would fail only after its first batch."""
+    """Raise an error if no file can be written to `path`. Without this check, a study would fail only at its first batch."""
     if path is None:
         return
     if not isinstance(path, str | os.PathLike):

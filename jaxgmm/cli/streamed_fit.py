@@ -1,0 +1,55 @@
+"""Fit data that are read in batches, for `jaxgmm fit --batch-rows`."""
+
+from __future__ import annotations
+
+import argparse
+
+import jax
+
+from .. import datasets
+from ..chunking import sample_rows
+from ..validation import check_count
+from .data import check_rows
+from .messages import print_progress, warnings_to_stderr
+from .outputs import output_paths, write_json
+from .records import arrays_as_lists, command_record, fit_record, mixture_record
+
+# options for data that are in memory
+_NEED_MEMORY = ("labels", "drop", "delimiter", "decimal", "array", "missing", "noise_columns", "label_column")
+
+
+def fit_in_batches(arguments: argparse.Namespace) -> None:
+    """Fit the posterior mode to data that are read in batches, print the fit, and write a JSON record.
+
+    A random sample of rows determines the prior. The start is the best of several fits to this sample.
+    """
+    from ..em.batch.restarts import fit_restarts
+    from ..em.stream.fit_batches import fit_batches
+    from ..em.stream.initialize_batches import sample_batches
+    from ..io.read_batches import read_batches
+    from ..priors.defaults import default_prior
+
+    check_count(arguments.batch_rows, "--batch-rows")
+    for name in _NEED_MEMORY:
+        if getattr(arguments, name):
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} and --batch-rows were both given; {option} needs all data in memory: leave one out.")
+    (path,) = output_paths(arguments, arguments.data, "json")
+    source = datasets.load(arguments.data) if arguments.data in datasets.NAMES else arguments.data
+    batches = read_batches(source, arguments.batch_rows, arguments.columns)
+    key, options = jax.random.key(arguments.seed), {"num_components": arguments.num_components}
+    options |= {"covariance_type": arguments.covariance_type}
+    print_progress("one pass for a sample of the rows, and EM on this sample")
+    x, _, num_rows = sample_batches(key, batches, sample_rows(arguments.num_components))
+    check_rows(x, arguments.num_components, arguments.data)
+    prior = default_prior(x, **options)
+    with warnings_to_stderr():
+        best = fit_restarts(key, x, prior, num_restarts=arguments.restarts, **options)
+        fit = fit_batches(best, batches, prior, checkpoint=arguments.checkpoint)
+    print(fit)
+    options |= {"restarts": arguments.restarts, "batch_rows": arguments.batch_rows}
+    data = {"source": arguments.data, "feature_names": batches.names, "num_observations": num_rows}
+    record = command_record(arguments, options) | {"data": data, "sample_size": len(x)}
+    record |= {"mixture": mixture_record(fit.mixture), "prior": arrays_as_lists(prior), "fit": fit_record(fit)}
+    write_json(path, record)
+    print(f"Written: {path}")

@@ -1,0 +1,1 @@
+"""EM over data that do not fit into memory, read in batches."""

@@ -1,0 +1,96 @@
+"""`fit_batches` fits a mixture to data that are read in batches, by EM in which one pass over the data is one step."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import jax
+from numpy.typing import ArrayLike
+
+from ...calls import public
+from ...checkpoint import Checkpoint, check_target
+from ...mixture import MixtureLike, as_mixture
+from ...priors.interface import MixturePrior
+from ...progress import progress_bar
+from ...validation import check_progress, is_traced
+from ..fit import check_options
+from ..fit_warnings import emit_warnings
+from ..loop import Options
+from ..problem import EMProblem
+from ..result import Fit
+from .batches import Batches, Layout, Source
+from .run import Run, design
+
+
+@public
+def fit_batches(
+    mixture: MixtureLike,
+    batches: Batches,
+    prior: MixturePrior | None = None,
+    *,
+    tol: float | jax.Array = 1e-8,
+    max_iter: int = 1000,
+    reg_covar: ArrayLike | None = None,
+    accelerate: bool = False,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Fit:
+    """Fit a mixture by EM to data that do not fit into memory. One pass over the batches is one EM step.
+
+    Apart from rounding, the result is that of `fit` for all rows together: the sums over rows on which a step depends can be
+    added over batches. EM makes num_iter + 1 passes, because the mixture that is returned is evaluated too. Two batches are in
+    memory at a time, because the next one is read while this one is used.
+
+    Args:
+        mixture: the start: a Mixture, as from `initialize_batches`, or a Fit.
+        batches: the data: a list of batches, an object that can be iterated again, such as that of `read_batches`, or a
+            function without arguments that returns an iterator. A generator is refused, because it can be read only once. A
+            batch is an array (n, D), a data frame, a table of Arrow, or a pair (x, sample_weight). n may differ between
+            batches, and empty batches are skipped. All batches must have one dtype.
+        prior: as in `fit`.
+        tol: as in `fit`.
+        max_iter: the largest number of steps.
+        reg_covar: as in `fit`.
+        accelerate: as in `fit`. Acceleration pays most here, where each E-step reads all data.
+        checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
+            it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
+            that of a fit that was not interrupted. The batches must then be the same, in the same order.
+        progress: whether to show a progress bar on stderr, with the rows read so far, the pass and the objective. None shows it
+            on a terminal.
+
+    Returns:
+        A Fit, in the float dtype of the batches.
+
+    Raises:
+        ValueError, TypeError: the start or an option is invalid; a batch is invalid (the message names its index); there are no
+            rows; a pass reads another number of rows than the first one; the checkpoint cannot be written, or belongs to other
+            data or other options; or an argument is traced.
+
+    Warns:
+        RuntimeWarning: the fit did not converge, a column is constant, a component holds too few points, all components of the
+            start are equal, or the data lie too far from 0 for their float type.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("faithful")
+        >>> start = jaxgmm.initialize(jax.random.key(0), x, num_components=2)
+        >>> round(float(jaxgmm.fit_batches(start, [x[:100], x[100:]]).log_likelihood), 1)
+        -1130.3
+    """
+    start = as_mixture(mixture, single=True)
+    if is_traced(start, prior, tol, reg_covar):
+        raise TypeError("an argument is traced, but batches are read on the host; call fit_batches outside jit, vmap and grad.")
+    shape = (start.num_components, start.num_features, start.covariance_type)
+    numbers: dict[str, Any] = {"tol": tol, "reg_covar": reg_covar}
+    check_options(prior, shape, max_iter=max_iter, accelerate=accelerate, chunk_size=None, **numbers)
+    check_progress(progress)
+    check_target(checkpoint)
+    problem, options = EMProblem(None, None, prior, numbers["reg_covar"]), Options(max_iter, bool(accelerate), None)
+    run = Run(start, problem, tol, options, Source(batches, Layout(start.num_features), 2 if max_iter else 1))
+    if checkpoint is not None:
+        run.resume(Checkpoint(checkpoint, design(start, problem, tol, options), "fit"))
+    with progress_bar(None, " rows", progress) as bar:
+        result = run.to_end(bar)
+    emit_warnings(result, run.start, run.arguments, accelerate=bool(accelerate), constant=run.constant_columns())
+    return result

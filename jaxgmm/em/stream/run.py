@@ -1,0 +1,242 @@
+"""A fit over batches in progress: its passes, and the checkpoint from which it can be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from ...checkpoint import Checkpoint, versions
+from ...inputs import as_dtype
+from ...mixture import Mixture
+from ...progress import ProgressBar
+from ..fit import check_num_rows
+from ..loop import EMState, Options, is_running
+from ..problem import CenteredProblem, EMProblem
+from ..result import Fit
+from .batches import Batch, Source
+from .passes import (
+    Origin,
+    Pass,
+    Sums,
+    Trial,
+    add_batch,
+    advance,
+    begin,
+    finish,
+    first_trial,
+    origin_of,
+    with_error,
+    zero_data_sums,
+    zero_sums,
+)
+
+SECONDS_BETWEEN_WRITES = 10.0  # within a pass; the checkpoint is also written after each pass
+_FORMAT = 1  # the number of the format of checkpoints
+_COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_rows")
+
+
+class Run:
+    """A fit over batches in progress.
+
+    Args:
+        start: the start, in the user's coordinates.
+        problem: the prior and reg_covar, without data.
+        tol: as in `fit`.
+        options: the static options of the fit.
+        source: the batches.
+    """
+
+    def __init__(self, start: Mixture, problem: EMProblem, tol: Any, options: Options, source: Source) -> None:
+        """Begin before the first pass. Arguments are cast to the dtype of the data when the first batch is read."""
+        self.start, self.arguments, self.tol, self.options, self.source = start, problem, tol, options, source
+        self.checkpoint: Checkpoint | None = None
+        self.done = Pass()
+        self.num_passes = 0
+        self.total_rows = 0
+        self.origin: Origin | None = None
+        self.data_sums: Sums | None = None
+        self.first_marks: list[int] | None = None
+        self.problem: CenteredProblem | None = None
+        self.state: EMState | None = None
+        self.trial: Trial | None = None
+        self._written = time.monotonic()
+
+    @property
+    def ended(self) -> bool:
+        """Whether EM has converged, failed or taken all its steps."""
+        return self.state is not None and not bool(is_running(jax.tree.map(np.asarray, self.state), self.options))
+
+    def to_end(self, bar: ProgressBar) -> Fit:
+        """Make passes over the batches until EM ends, and return the result."""
+        if self.ended:
+            self._check_first_batch()
+        while not self.ended:
+            self._make_pass(bar)
+        assert self.problem is not None
+        assert self.state is not None
+        return jax.block_until_ready(finish(self.problem, self.state, self.start))
+
+    def constant_columns(self) -> np.ndarray:
+        """Return the indices of the columns of the data that are constant."""
+        assert self.data_sums is not None
+        total, moment, scatter = map(np.asarray, self.data_sums[0])
+        squares = scatter.diagonal() if scatter.ndim == 2 else scatter
+        return np.flatnonzero((moment == 0) & (squares == 0)) if total > 0 else np.arange(0)
+
+    def _make_pass(self, bar: ProgressBar) -> None:
+        """Read all batches once, evaluate the present proposal, and make the next one."""
+
+        def after(batch: Batch) -> None:
+            bar.update(batch.num_rows)
+            if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+                self._save()
+
+        for batch in self.source.read():
+            self._check_mark(batch)
+            if batch.place >= self.done.next_batch:
+                if batch.num_positive and self.origin is None:
+                    self._begin(origin_of(batch))
+                add_batch(self.done, batch, self.trial, self.origin)
+            after(batch)
+        self._check_rows()
+        self._end_pass()
+        self._save()
+        assert self.state is not None
+        bar.set_postfix_str(f"pass {self.num_passes}, objective {float(self.state.objective):.9g}")
+
+    def _begin(self, origin: Origin) -> None:
+        """Cast all arguments to the dtype of the data, and make the start the first proposal."""
+        cast = partial(jax.tree.map, partial(as_dtype, dtype=origin.center.dtype))
+        self.start, self.arguments, self.tol = cast(self.start), cast(self.arguments), cast(self.tol)
+        self.origin, self.trial = origin, first_trial(self.start, origin, self.tol)
+        self.done.sums = with_error(zero_sums(self.start))
+        self.done.data_sums = with_error(zero_data_sums(self.start))
+
+    def _end_pass(self) -> None:
+        """Accept or reject the proposal that the pass has evaluated, and make the next proposal."""
+        assert self.origin is not None
+        assert self.done.sums is not None
+        if self.state is None:
+            self.data_sums, self.first_marks, self.total_rows = self.done.data_sums, self.done.marks, self.done.num_rows
+            self.problem, self.state = self._prepared()
+        assert self.problem is not None
+        sums, center = self.done.sums[0], self.origin.center
+        self.state, self.trial = advance(self.problem, self.state, self.trial, sums, center, self.tol)
+        self.origin = Origin(self.origin.first, self.problem.center)
+        self.num_passes += 1
+        self.done = Pass(with_error(zero_sums(self.start)))
+
+    def _prepared(self) -> tuple[CenteredProblem, EMState]:
+        """Return the problem and the state before the start is evaluated, given the sums of the first pass."""
+        assert self.origin is not None
+        assert self.data_sums is not None
+        return begin(self.start, self.arguments, self.tol, self.origin.first, self.data_sums[0], self.options)
+
+    def _check_rows(self) -> None:
+        """Raise ValueError if a pass found no rows, too few rows, or not the rows of the first pass."""
+        found = self.done.num_rows
+        if found == 0 and self.num_passes == 0:
+            raise ValueError("batches holds no rows; at least one batch with rows was expected.")
+        if self.num_passes == 0:
+            regularised = self.arguments.prior is not None or self.arguments.reg_covar is not None
+            check_num_rows(self.done.num_positive, self.start, regularised)
+        elif found != self.total_rows:
+            raise ValueError(
+                f"batches held {self.total_rows} rows in the first pass and {found} in pass {self.num_passes + 1}; every pass "
+                "must read the same rows."
+            )
+
+    def _check_first_batch(self) -> None:
+        """Raise ValueError if the first batch is not the one with which the finished run of the checkpoint began."""
+        batches = self.source.read()
+        for batch in batches:
+            self._check_mark(batch)
+            break
+        batches.close()
+
+    def _check_mark(self, batch: Batch) -> None:
+        """Raise ValueError if a batch differs from the one that an earlier pass or an interrupted run read in its place."""
+        if self.checkpoint is None:
+            return
+        known = self.first_marks if self.first_marks is not None else self.done.marks[: self.done.next_batch]
+        if batch.place < len(known) and known[batch.place] != batch.fingerprint:
+            raise ValueError(
+                f"'{self.checkpoint.path}' belongs to a fit of other data: batch {batch.place} is not the batch that was read "
+                "before; give the same batches in the same order, or another path."
+            )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Store the run in a checkpoint from now on, and continue from it if it holds the state of an earlier run."""
+        self.checkpoint = checkpoint
+        if "run" not in checkpoint:
+            return
+        held = checkpoint.get("run", dict)
+        counts = dict(zip(_COUNTS, held["counts"].tolist(), strict=True))
+        self._begin(Origin(held["origin 0"], held["origin 1"]))
+        done, self.num_passes, self.total_rows = self.done, counts["pass"], counts["total_rows"]
+        done.next_batch, done.num_rows, done.num_positive = counts["next_batch"], counts["num_rows"], counts["num_positive"]
+        done.marks, self.source.layout.length = held["marks"].tolist(), counts["length"]
+        data_sums, done.sums = _restored(done.data_sums, held, "data_sums"), _restored(done.sums, held, "sums")
+        done.data_sums = data_sums
+        if self.num_passes:
+            self.data_sums, done.data_sums, self.first_marks = data_sums, None, held["first marks"].tolist()
+            self.problem, blank = self._prepared()
+            trial_and_sums = (self.trial, zero_sums(self.start), self.problem.center)
+            _, trial = jax.eval_shape(advance, self.problem, blank, *trial_and_sums, self.tol)
+            self.state, self.trial = _restored(blank, held, "state"), _restored(trial, held, "trial")
+
+    def _save(self) -> None:
+        """Write the present state to the checkpoint, if there is one."""
+        if self.checkpoint is None or self.origin is None:
+            return
+        done = self.done
+        data_sums = done.data_sums if self.data_sums is None else self.data_sums
+        parts = {"origin": self.origin, "sums": done.sums, "data_sums": data_sums}
+        parts |= {} if self.state is None else {"state": self.state, "trial": self.trial}
+        arrays = {f"{name} {i}": leaf for name, part in parts.items() for i, leaf in enumerate(jax.tree.leaves(part))}
+        length = self.source.layout.length
+        counts = (self.num_passes, done.next_batch, done.num_rows, done.num_positive, length, self.total_rows)
+        marks = {"marks": done.marks, "first marks": self.first_marks or []}
+        arrays |= {name: np.asarray(values, np.uint32) for name, values in marks.items()}
+        self.checkpoint.put("run", arrays | {"counts": np.asarray(counts, np.int64)})
+        self._written = time.monotonic()
+
+
+def design(start: Mixture, problem: EMProblem, tol: Any, options: Options) -> dict[str, object]:
+    """Return everything except the data on which the numbers of a fit depend, in types that JSON has."""
+    k, d = start.means.shape
+    libraries = {name: version for name, version in versions().items() if name in ("jax", "numpy")}
+    return {
+        "format": _FORMAT,
+        "shape": [k, d],
+        "covariance_type": start.covariance_type,
+        "tol": float(tol),
+        "max_iter": options.max_iter,
+        "accelerate": options.accelerate,
+        "reg_covar": None if problem.reg_covar is None else float(problem.reg_covar),
+        "prior": None if problem.prior is None else _digest(problem.prior),
+        "start": _digest(start),
+        "float type": str(jax.dtypes.canonicalize_dtype(float)),
+        "backend": jax.default_backend(),
+        "versions": libraries,
+    }
+
+
+def _digest(tree: Any) -> str:
+    """Return a short checksum of the structure and the arrays of a pytree."""
+    leaves, structure = jax.tree.flatten(tree)
+    digest = hashlib.sha256(str(structure).encode())
+    for leaf in leaves:
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _restored(like: Any, held: dict[str, np.ndarray], name: str) -> Any:
+    """Return the pytree with the structure of `like` whose leaves a checkpoint holds under a name."""
+    structure = jax.tree.structure(like)
+    return jax.tree.unflatten(structure, [held[f"{name} {i}"] for i in range(structure.num_leaves)])

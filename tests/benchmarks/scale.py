@@ -1,0 +1,155 @@
+"""Fit data on disk by `fit_batches`: peak memory, and seconds a pass beside `fit` in memory and beside scikit-learn.
+
+    python tests/benchmarks/scale.py [memory] [speed] [sklearn] [--rows N] [--folder DIR]        (without a name: all)
+
+The data are N x 8 float32 rows in one npy file (default: 5e7 rows, 1.6 GB) in the folder DIR (default: a temporary one), and
+there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so timings read
+from the page cache.
+
+memory: how much the peak of the resident memory of a fit over batches exceeds the memory of the process before the fit, for N
+    and for N / 5 rows. Target: under 400 MB, and the same for both.
+speed: seconds of a pass over the file, and of the same number of rows in steps of `fit` on a million rows in memory. Target: at
+    most 1.15 times as long.
+sklearn: seconds of one E-step and M-step of scikit-learn on the memory map, and its peak memory. Target: at least 10 times as
+    long as a pass of `fit_batches`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+D, K, BATCH, IN_MEMORY = 8, 16, 500_000, 1_000_000
+SECTIONS = ("memory", "speed", "sklearn")
+
+
+def write_data(path: Path, rows: int) -> None:
+    """Write overlapping clusters into an npy file, a million rows at a time."""
+    if path.exists():
+        return
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(K, D)) * 2
+    out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, D))
+    for begin in range(0, rows, IN_MEMORY):
+        n = min(IN_MEMORY, rows - begin)
+        out[begin : begin + n] = centers[rng.integers(K, size=n)] + rng.normal(size=(n, D))
+    out.flush()
+
+
+def memory(name: str) -> float:
+    """Return an entry of the status of this process, in MB; the system must be Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def start_of(path: Path):
+    """Return a start whose means are rows of the file."""
+    import jaxgmm
+
+    x = np.load(path, mmap_mode="r")
+    means = np.array(x[np.random.default_rng(1).choice(IN_MEMORY // 10, K, replace=False)])
+    return jaxgmm.make_mixture(np.full(K, 1 / K, np.float32), means, np.stack([np.eye(D, dtype=np.float32)] * K))
+
+
+def seconds_a_step(run, few: int = 1, many: int = 3) -> float:
+    """Return the seconds of one step of run(steps), without what runs once, such as compilation."""
+    run(few)
+    times = []
+    for steps in (few, many):
+        begin = time.perf_counter()
+        run(steps)
+        times.append(time.perf_counter() - begin)
+    return (times[1] - times[0]) / (many - few)
+
+
+def measure(work: str, path: Path) -> dict[str, float]:
+    """Run one measurement in this process."""
+    warnings.simplefilter("ignore")
+    if work == "sklearn":
+        return measure_sklearn(path)
+    import jax
+
+    import jaxgmm
+
+    start = start_of(path)
+    if work == "fit":
+        x = jax.device_put(np.array(np.load(path, mmap_mode="r")[:IN_MEMORY]))
+        seconds = seconds_a_step(lambda n: jax.block_until_ready(jaxgmm.fit(start, x, tol=0.0, max_iter=n)), 2, 12)
+        return {"seconds": seconds, "rows": len(x)}
+    batches, before = jaxgmm.read_batches(path, BATCH), memory("VmRSS")
+    if work == "peak":
+        jaxgmm.fit_batches(start, batches, tol=0.0, max_iter=1, progress=False)
+        return {"peak": memory("VmHWM") - before}
+    return {"seconds": seconds_a_step(lambda n: jaxgmm.fit_batches(start, batches, tol=0.0, max_iter=n, progress=False))}
+
+
+def measure_sklearn(path: Path) -> dict[str, float]:
+    """Return the seconds of one iteration of scikit-learn on a memory map, and its peak memory."""
+    from sklearn.mixture import GaussianMixture
+
+    x, before = np.load(path, mmap_mode="r"), memory("VmRSS")
+    means = np.array(x[np.random.default_rng(1).choice(IN_MEMORY // 10, K, replace=False)])
+    unit = np.stack([np.eye(D, dtype=np.float32)] * K)
+    model = GaussianMixture(K, weights_init=np.full(K, 1 / K), means_init=means, precisions_init=unit)
+    model._initialize(x[: 2 * K], np.full((2 * K, K), 1 / K, np.float32))
+    begin = time.perf_counter()
+    _, log_resp = model._e_step(x)
+    model._m_step(x, log_resp)
+    return {"seconds": time.perf_counter() - begin, "peak": memory("VmHWM") - before}
+
+
+def in_process(work: str, path: Path) -> dict[str, float]:
+    """Run one measurement in a new process."""
+    command = [sys.executable, __file__, "--measure", work, "--path", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Write the data, and print each figure beside its target."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--rows", type=float, default=5e7)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sections = set(options.sections or SECTIONS)
+    if not sections <= set(SECTIONS):
+        parser.error(f"one of {', '.join(SECTIONS)} was expected")
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.path)))
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, rows = options.folder or Path(temporary), int(options.rows)
+        path, fewer = folder / f"rows-{rows}.npy", folder / f"rows-{rows // 5}.npy"
+        write_data(path, rows)
+        if "memory" in sections:
+            write_data(fewer, rows // 5)
+            peaks = [in_process("peak", data)["peak"] for data in (fewer, path)]
+            shown = f"{peaks[0]:.0f} MB at {rows // 5:.0e} rows, {peaks[1]:.0f} MB at {rows:.0e}"
+            print(f"peak memory: {shown} (target: under 400 MB, and equal)")
+        if not {"speed", "sklearn"} & sections:
+            return
+        ours = in_process("batches", path)["seconds"]
+        print(f"fit_batches: {ours:.2f} s a pass over {rows:.0e} rows, {rows / ours:.3g} rows/s")
+        if "speed" in sections:
+            found = in_process("fit", path)
+            same = found["seconds"] * rows / found["rows"]
+            print(f"fit in memory: {same:.2f} s for as many rows; ratio {ours / same:.2f} (target at most 1.15)")
+        if "sklearn" in sections:
+            found = in_process("sklearn", path)
+            ratio = found["seconds"] / ours
+            print(f"scikit-learn: {found['seconds']:.1f} s, {ratio:.1f} times as long (target 10); peak {found['peak']:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

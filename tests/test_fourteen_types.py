@@ -1,0 +1,175 @@
+"""Whole fits of the fourteen covariance types: mclust's fixed points, the laws of a fit, and everything that takes a fit.
+
+The figures are those of mclust (Fraley & Raftery) at tolerance 1e-11, from the same start labels, except for VVE. There, the
+M-step of mclust is not a maximiser, and its fit of iris has the log-likelihood -238.0596.
+"""
+
+import csv
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgmm
+from jaxgmm.covariance_types import CODES, canonical, is_classic
+
+from helpers import assert_mixtures_close, random_data
+
+with (Path(__file__).parent / "data" / "mclust_start_labels.csv").open() as file:
+    LABELS = {row["data"]: np.array(list(row["labels"]), int) - 1 for row in csv.DictReader(file)}
+LIMITS = {
+    "iris": "-401.8022 -384.3141 -361.4255 -339.4687 -338.7888 -307.1776 -256.3540 -237.5602 -258.1055 -214.0532 -231.1758 "
+    "-186.0733 -222.7838 -180.1855",
+    "faithful": "-1663.5396 -1637.4344 -1133.4554 -1132.6668 -1132.4224 -1131.8185 -1126.3159 -1124.5282 -1124.8319 nan "
+    "-1126.1633 -1122.5494 -1125.6609 -1127.0717",
+}
+NEW = tuple(code for code in CODES if not is_classic(canonical(code)))
+# by default, one type of each kind: pooled variances, Newton's method, and eigenvectors; other tests use shared axes
+SOME = ("EEI", "VEE", "VEV")
+N, D, K, STEPS = 40, 2, 3, 15
+
+
+def slow_unless(codes, chosen):
+    """Return the codes as parameters of a test, in which those that are not chosen are slow."""
+    return [pytest.param(code, marks=[] if code in chosen else pytest.mark.slow) for code in codes]
+
+
+@jax.jit
+def fit_to_the_end(start, x):
+    """Fit until a step changes the objective by at most 1e-13 nats a row."""
+    return jaxgmm.fit(start, x, tol=1e-13, max_iter=5000, accelerate=True)
+
+
+@pytest.mark.parametrize("name", ["iris", pytest.param("faithful", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("code", slow_unless(CODES, ("VVE",)))
+def test_fixed_points_of_mclust(name, code, x64):
+    """From mclust's start, the log-likelihood is mclust's within 1e-6, relative; with VVE it is higher."""
+    x = np.asarray(jaxgmm.datasets.load(name), float)
+    start = jaxgmm.from_labels(x, LABELS[name], num_components=3, covariance_type=code)
+    found = fit_to_the_end(start, x)
+    expected = dict(zip(CODES, map(float, LIMITS[name].split()), strict=True))[code]
+    if np.isfinite(expected):
+        np.testing.assert_allclose(found.log_likelihood, expected, rtol=1e-6)
+    assert jaxgmm.Status(int(found.status)).name == "CONVERGED"
+    assert (np.diff(np.asarray(found.history)) >= -1e-9).all()
+
+
+def fit_batch(starts, xs, weights):
+    """Fit a batch of data sets with a fixed number of steps."""
+    return jax.vmap(lambda start, x, w: jaxgmm.fit(start, x, sample_weight=w, tol=0.0, max_iter=STEPS))(starts, xs, weights)
+
+
+def transformed(mixture, matrix, shift, order):
+    """Return the mixture of A x + b with its components in another order."""
+    dense = mixture.covariances.ndim == 3
+    covariances = matrix @ mixture.covariances @ matrix.T if dense else mixture.covariances * jnp.diag(matrix) ** 2
+    covariances = covariances if len(covariances) == 1 else covariances[order]
+    return jaxgmm.Mixture(
+        mixture.weights[order], (mixture.means @ matrix.T + shift)[order], covariances, mixture.covariance_type
+    )
+
+
+@pytest.mark.parametrize("code", slow_unless(NEW, SOME))
+def test_laws(code, x64):
+    """Fits are monotone. Order, repetition, shifts and units do what they should; so do rotations of dense covariances."""
+    rng = np.random.default_rng(0)
+    x, w = random_data(0, n=N, d=D, spread=1.5), rng.choice([0.0, 1.0, 2.0], N)
+    start = jaxgmm.from_labels(x, rng.integers(0, K, N), num_components=K, covariance_type=code)
+    rows = np.repeat(x, w.astype(int), axis=0)[:N]
+    weights = np.where(np.arange(N) < w.sum(), 1.0, 0.0)
+    assert w.sum() <= N
+    same, order = np.arange(K), np.array([2, 0, 1])
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]]) if start.covariances.ndim == 3 else 0.01 * np.eye(D)
+    units = np.diag([10.0, 0.1]) if code in ("EEI", "VEI", "EVI", "VEE", "EVV") else 50.0 * np.eye(D)
+    maps = [(np.eye(D), 0.0, same), (np.eye(D), 0.0, order), (turn, 3.0, same), (units, -2.0, order)]
+    starts = [transformed(start, *arguments) for arguments in maps]
+    data = [x @ matrix.T + shift for matrix, shift, _ in maps]
+    padded = np.concatenate([rows, np.full((N - len(rows), D), np.nan)])
+    cases = [*starts, starts[0]], [*data, padded], [w] * 4 + [weights]
+    stacked = [jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(leaf) for leaf in leaves]), *case) for case in cases]
+    fits = jax.jit(fit_batch)(*stacked)
+    assert (np.diff(np.asarray(fits.history)) >= -1e-10 * abs(np.asarray(fits.objective))[:, None]).all()
+    for i, arguments in enumerate([*maps, maps[0]]):
+        # the iterations inside a step depend on rounding where they have not converged
+        assert_mixtures_close(fits.mixture[i], transformed(fits.mixture[0], *arguments), 1e-6, scale=50.0)
+
+
+@pytest.mark.parametrize("code", slow_unless(NEW, ("VVE",)))
+def test_everything_that_takes_a_fit(code, x64, tmp_path):
+    """A MAP fit is sampled, marginalised, conditioned, saved, counted, refitted from resamples, and passed to make_mixture."""
+    x = np.asarray(jaxgmm.datasets.load("faithful"), float)[:64]
+    prior = jaxgmm.default_prior(x, num_components=2, covariance_type=code)
+    fits = jaxgmm.fit_many(jax.random.key(0), x[None], prior, num_components=2, covariance_type=code, progress=False)
+    fit = jax.tree.map(lambda leaf: leaf[0], fits)
+    assert fit.converged
+    assert (np.diff(np.asarray(fit.history)) >= -1e-9).all()
+    mixture = fit.mixture
+    checked = jaxgmm.make_mixture(mixture.weights, mixture.means, mixture.covariances, covariance_type=code)
+    assert_mixtures_close(checked, mixture, 1e-12)
+    jaxgmm.save(tmp_path / "fit.npz", fit)
+    loaded = jaxgmm.load(tmp_path / "fit.npz").mixture
+    assert loaded.covariance_type == code
+    assert_mixtures_close(loaded, mixture, 1e-12)
+    one = jaxgmm.marginal(mixture, 1)
+    np.testing.assert_allclose(one.means, mixture.means[:, 1:])
+    assert np.isfinite(jaxgmm.log_prob(one, x[:, 1:])).all()
+    assert np.isfinite(jaxgmm.bic(fit, x))
+    assert jaxgmm.sample(jax.random.key(1), mixture, 5)[0].shape == (5, 2)
+    if code not in ("EII", "EEI"):
+        broken = mixture.covariances.at[0].set(jnp.eye(2) * jnp.array([1.0, 9.0]) if code[2] != "I" else jnp.array([1.0, 9.0]))
+        with pytest.raises(ValueError, match=f"covariances are not of covariance_type='{code}'"):
+            jaxgmm.make_mixture(mixture.weights, mixture.means, broken, covariance_type=code)
+
+
+def test_reg_covar_stays_in_the_family(x64):
+    """A positive reg_covar is refused where it would give covariances of another type."""
+    x = random_data(1, n=N, d=D)
+    for code in ("VEI", "EVI", "VEE", "EVE", "VEV", "EVV"):
+        unit = np.stack([np.eye(D)] * 2) if code[2] != "I" else np.ones((2, D))
+        start = jaxgmm.make_mixture([0.5, 0.5], np.zeros((2, D)), unit, covariance_type=code)
+        with pytest.raises(ValueError, match=f"not of covariance_type='{code}'"):
+            jaxgmm.fit(start, x, reg_covar=1e-3)
+
+
+@pytest.mark.slow
+def test_select_over_all_types(x64):
+    """The sweep over all types finds on faithful the best model of mclust, EEE with three components, and its maximum."""
+    x = np.asarray(jaxgmm.datasets.load("faithful"), float)
+    found = jaxgmm.select(
+        jax.random.key(0),
+        x,
+        num_components=[2, 3],
+        covariance_types="all",
+        num_restarts=5,
+        tol=1e-9,
+        max_iter=5000,
+        progress=False,
+    )
+    assert len(found.cells) == 28
+    assert (found.best.covariance_type, found.best.num_components) == ("tied", 3)
+    np.testing.assert_allclose(found.best.criterion, 2 * 1126.3159 + 11 * np.log(272), rtol=1e-6)
+    published = {("VEE", 3): 2322.103, ("VVE", 2): 2320.433, ("VEE", 2): 2322.972, ("EEV", 2): 2329.115}
+    for cell, value in published.items():
+        assert found.cells[cell].criterion <= value + 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", NEW)
+def test_derivative_of_a_fit(code, x64):
+    """The derivative of a fit by the implicit function theorem agrees with finite differences."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(20, 2)), rng.normal(size=(20, 2)) * [1, 2] + [4, 1]])
+    start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=2, covariance_type=code)
+
+    @jax.jit
+    def value(x):
+        found = jaxgmm.fit(start, x, tol=0.0, max_iter=600)
+        return jnp.sin(found.mixture.means).sum() + jnp.cos(found.mixture.covariances).sum() + found.mixture.weights[0]
+
+    direction = rng.normal(size=x.shape)
+    slope = jax.jit(lambda x: jax.jvp(value, (x,), (direction,))[1])(jnp.asarray(x))
+    step = 1e-4
+    difference = (value(x + step * direction) - value(x - step * direction)) / (2 * step)
+    np.testing.assert_allclose(slope, difference, rtol=1e-5, atol=1e-6)
