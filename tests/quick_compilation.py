@@ -25,9 +25,9 @@ def share_contexts(programs=100):
     A new context takes 5 ms, a third of the time of a small program, and the suite has thousands of those. The results do not
     depend on it. The function is private to jax: a jax without it works as usual.
     """
-    from jax._src.interpreters import mlir
-
-    if (make := getattr(mlir, "make_ir_context", None)) is None:
+    try:
+        from jax._src.interpreters.mlir import make_ir_context as make
+    except ImportError:
         return
     of_thread = threading.local()
 
@@ -37,7 +37,7 @@ def share_contexts(programs=100):
         of_thread.remaining -= 1
         return of_thread.context
 
-    mlir.make_ir_context = shared
+    sys.modules[make.__module__].make_ir_context = shared
 
 
 if "XLA_FLAGS" not in os.environ:
