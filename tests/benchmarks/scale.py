@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -59,15 +60,20 @@ def start_of(path: Path):
     return jaxgmm.make_mixture(np.full(K, 1 / K, np.float32), means, np.stack([np.eye(D, dtype=np.float32)] * K))
 
 
-def seconds_a_step(run, few: int = 1, many: int = 3) -> float:
-    """Return the seconds of one step of run(steps), without what runs once, such as compilation."""
-    run(few)
-    times = []
-    for steps in (few, many):
-        begin = time.perf_counter()
-        run(steps)
-        times.append(time.perf_counter() - begin)
-    return (times[1] - times[0]) / (many - few)
+def seconds_a_step(run, repeats: int = 1) -> float:
+    """Return the seconds of the second and third step of run(steps), without what runs once, such as compilation.
+
+    The steps are the same for all measurements, because later steps can take a slower kernel.
+    """
+    few, many = 1, 3
+    run(few), run(many)
+    times = {few: math.inf, many: math.inf}
+    for _ in range(repeats):
+        for steps in times:
+            begin = time.perf_counter()
+            run(steps)
+            times[steps] = min(times[steps], time.perf_counter() - begin)
+    return (times[many] - times[few]) / (many - few)
 
 
 def measure(work: str, path: Path) -> dict[str, float]:
@@ -82,7 +88,7 @@ def measure(work: str, path: Path) -> dict[str, float]:
     start = start_of(path)
     if work == "fit":
         x = jax.device_put(np.array(np.load(path, mmap_mode="r")[:IN_MEMORY]))
-        seconds = seconds_a_step(lambda n: jax.block_until_ready(jaxgmm.fit(start, x, tol=0.0, max_iter=n)), 2, 12)
+        seconds = seconds_a_step(lambda n: jax.block_until_ready(jaxgmm.fit(start, x, tol=0.0, max_iter=n)), 5)
         return {"seconds": seconds, "rows": len(x)}
     batches, before = jaxgmm.read_batches(path, BATCH), memory("VmRSS")
     if work == "peak":
