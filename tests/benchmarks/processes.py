@@ -76,7 +76,7 @@ def main() -> None:
         numbers = [map(str, (number, count, port)) for number in range(count)]
         started = [subprocess.Popen([*command, *number], stdout=subprocess.PIPE, text=True) for number in numbers]
         outputs = [process.communicate()[0] for process in started]
-        seconds, moved = map(float, outputs[0].split())
+        seconds, moved = map(float, outputs[0].splitlines()[-1].split())
         first = first or seconds
         print(
             f"{count} processes, {options.rows} rows: {seconds:.4f} s a step, {seconds / first:.2f} times the first "
