@@ -114,9 +114,14 @@ def skew(entries: jax.Array, size: int) -> jax.Array:
 
 
 def _rotation(skew: jax.Array) -> jax.Array:
-    """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D)."""
-    identity = linalg.identity(skew)
-    return linalg.solve(identity - skew / 2, identity + skew / 2)
+    """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D).
+
+    They are computed as S^-1 (I + X / 2)^2 with the positive definite matrix S = (I + X / 2) (I - X / 2), because `linalg`
+    inverts Cholesky factors without threads of BLAS.
+    """
+    root = skew / 2 + linalg.identity(skew)
+    whitener = linalg.invert_lower(linalg.cholesky(linalg.multiply(root, jnp.swapaxes(root, -1, -2))))
+    return linalg.multiply(jnp.swapaxes(whitener, -1, -2), linalg.multiply(whitener, linalg.multiply(root, root)))
 
 
 def _component_weights(variances: jax.Array, weights: jax.Array, equal_volume: bool) -> jax.Array:

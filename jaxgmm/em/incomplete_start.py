@@ -17,7 +17,7 @@ from ..mixture import Mixture
 from ..observed import Observations, is_allowed
 from ..rounding import ridge_fraction
 from ..row_sums import Weight, nonzero
-from .incomplete_sums import incomplete_sums
+from .incomplete_sums import IncompleteRows, incomplete_sums
 from .k_means import nearest_centers, plus_plus_seeds
 from .kernels import unwhiten
 
@@ -80,7 +80,7 @@ def mixture_of_clusters(
     copies = Mixture(jnp.full(k, 1 / k, center.dtype), jnp.zeros((k, d), center.dtype), covariances, shared)
     factors = covariance.factorize(covariances, shared, d)
     of_clusters = dataclasses.replace(rows, allowed=labels)
-    count, first, second, _ = incomplete_sums(copies, factors, of_clusters, weight, center, None)
+    count, first, second, _ = incomplete_sums(copies, factors, IncompleteRows(of_clusters, weight, center), None)
     sums = unwhiten(copies, factors, count, first, second)
     total = nonzero(count.sum())
     extra = pseudo_count * total

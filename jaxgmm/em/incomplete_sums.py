@@ -63,6 +63,14 @@ class Blocks(NamedTuple):
         return self.x.dtype
 
 
+class IncompleteRows(NamedTuple):
+    """Incomplete rows, their weights, and the centre (D,) that is subtracted from them. Blocks hold their own weights."""
+
+    rows: Observations | Blocks
+    weight: Weight
+    center: jax.Array
+
+
 class IncompleteData(NamedTuple):
     """Incomplete rows and what a fit needs to know about all of them; no entry changes during a fit.
 
@@ -140,29 +148,19 @@ def _blocks(
 
 
 def incomplete_sums(
-    mixture: Mixture,
-    factors: covariance.Factors,
-    rows: Observations | Blocks,
-    weight: Weight,
-    center: jax.Array,
-    chunk_size: int | None,
+    mixture: Mixture, factors: covariance.Factors, data: IncompleteRows, chunk_size: int | None
 ) -> WhitenedSums:
     """Return the fields of `Moments` for incomplete rows about a centre; the means of the mixture must be relative to it."""
-    if isinstance(rows, Blocks):
-        return _by_pattern(mixture, factors, rows, center)
-    return _by_row(mixture, factors, rows, (weight, center), chunk_size)
+    if isinstance(data.rows, Blocks):
+        return _by_pattern(mixture, factors, data.rows, data.center)
+    return _by_row(mixture, factors, data.rows, data.weight, data.center, chunk_size)
 
 
 def incomplete_component_sums(
-    mixture: Mixture,
-    factors: covariance.Factors,
-    rows: Observations | Blocks,
-    weight: Weight,
-    center: jax.Array,
-    chunk_size: int | None,
+    mixture: Mixture, factors: covariance.Factors, data: IncompleteRows, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
     """Return the component sums and log-likelihood of incomplete rows about a centre, as `component_sums` does."""
-    count, first, second, log_likelihood = incomplete_sums(mixture, factors, rows, weight, center, chunk_size)
+    count, first, second, log_likelihood = incomplete_sums(mixture, factors, data, chunk_size)
     return unwhiten(mixture, factors, count, first, second), log_likelihood
 
 
@@ -170,11 +168,11 @@ def _by_row(
     mixture: Mixture,
     factors: covariance.Factors,
     rows: Observations,
-    weight_and_center: tuple[Weight, jax.Array],
+    weight: Weight,
+    center: jax.Array,
     chunk_size: int | None,
 ) -> WhitenedSums:
     """Return the sums of `incomplete_sums`; each row has its own factorisation."""
-    weight, center = weight_and_center
     name, (k, d) = mixture.covariance_type, mixture.means.shape
 
     def chunk_sums(

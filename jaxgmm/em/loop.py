@@ -22,7 +22,7 @@ from ..priors.interface import ComponentSums
 from ..rounding import objective_error, position_errors, ridge_fraction
 from ..row_sums import nonzero, vary_with
 from .acceleration import Memory, extrapolate, init_memory, update_memory
-from .incomplete_sums import IncompleteData, incomplete_component_sums
+from .incomplete_sums import IncompleteData, IncompleteRows, incomplete_component_sums
 from .kernels import Rows, component_sums, quadratic_error
 from .m_step import PSEUDO_COUNT, Regularisation, maximize
 from .problem import CenteredProblem
@@ -175,8 +175,8 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     if isinstance(problem.x, IncompleteData):
-        rows = (problem.x.rows, problem.weight, problem.center)
-        sums, log_likelihood = incomplete_component_sums(mixture, factors, *rows, chunk_size)
+        incomplete = IncompleteRows(problem.x.rows, problem.weight, problem.center)
+        sums, log_likelihood = incomplete_component_sums(mixture, factors, incomplete, chunk_size)
     else:
         rows = Rows(problem.x, problem.weight, problem.center)
         sums, log_likelihood = component_sums(mixture, factors, rows, _tol_per_weight(problem), chunk_size)

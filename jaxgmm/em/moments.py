@@ -31,7 +31,7 @@ from ..rounding import positive_factors
 from ..row_sums import Weight
 from ..tables import Printed, Table, elided
 from ..validation import as_data, as_sample_weight, check_count
-from .incomplete_sums import Blocks, as_blocks, incomplete_sums
+from .incomplete_sums import Blocks, IncompleteRows, as_blocks, incomplete_sums
 from .kernels import Rows, moment_sums
 
 
@@ -149,4 +149,4 @@ def _e_step_of_incomplete_rows(
     """Return the expected sufficient statistics of validated incomplete rows under a mixture."""
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center[None])
-    return Moments(*incomplete_sums(centered, positive_factors(given), rows, weight, center, chunk_size))
+    return Moments(*incomplete_sums(centered, positive_factors(given), IncompleteRows(rows, weight, center), chunk_size))

@@ -66,7 +66,8 @@ def seconds_a_step(run, repeats: int = 1) -> float:
     The steps are the same for all measurements, because later steps can take a slower kernel.
     """
     few, many = 1, 3
-    run(few), run(many)
+    for steps in (few, many):
+        run(steps)  # compiles
     times = {few: math.inf, many: math.inf}
     for _ in range(repeats):
         for steps in times:
