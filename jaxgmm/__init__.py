@@ -79,13 +79,13 @@ from .em.moments import e_step as e_step
 from .em.result import ComponentStatus as ComponentStatus
 from .em.result import Fit as Fit
 from .em.result import Status as Status
+from .incomplete.observations import Observations as Observations
+from .incomplete.observations import observations as observations
 from .marginals import condition as condition
 from .marginals import marginal as marginal
 from .mixture import Mixture as Mixture
 from .mixture import make_mixture as make_mixture
 from .mixture import num_parameters as num_parameters
-from .observed import Observations as Observations
-from .observed import observations as observations
 from .priors.conjugate import Prior as Prior
 from .priors.covariance_laws import HalfNormal as HalfNormal
 from .priors.covariance_laws import InverseGamma as InverseGamma
@@ -110,9 +110,6 @@ if typing.TYPE_CHECKING:
     from .coverage.design import Design as Design
     from .coverage.study import Study as Study
     from .coverage.study import coverage_study as coverage_study
-    from .criteria import aic as aic
-    from .criteria import bic as bic
-    from .criteria import icl as icl
     from .distances import Distance as Distance
     from .distances import distance as distance
     from .em.batch.data_sets import pad as pad
@@ -123,14 +120,12 @@ if typing.TYPE_CHECKING:
     from .em.standard_errors import standard_errors as standard_errors
     from .em.stream.fit_batches import fit_batches as fit_batches
     from .em.stream.initialize_batches import initialize_batches as initialize_batches
-    from .imputation import denoise as denoise
-    from .imputation import impute as impute
+    from .incomplete.imputation import denoise as denoise
+    from .incomplete.imputation import impute as impute
     from .io.archive import load as load
     from .io.archive import save as save
     from .io.read_batches import read_batches as read_batches
     from .io.read_table import read_table as read_table
-    from .likelihood_ratio import LikelihoodRatioTest as LikelihoodRatioTest
-    from .likelihood_ratio import likelihood_ratio_test as likelihood_ratio_test
     from .merging import Merging as Merging
     from .merging import merge as merge
     from .posterior.arviz import to_arviz as to_arviz
@@ -160,8 +155,13 @@ if typing.TYPE_CHECKING:
     from .posterior.smc import smc as smc
     from .posterior.telescope import telescope as telescope
     from .report.write_report import write_report as write_report
-    from .selection import Selection as Selection
-    from .selection import select as select
+    from .selection.criteria import aic as aic
+    from .selection.criteria import bic as bic
+    from .selection.criteria import icl as icl
+    from .selection.likelihood_ratio import LikelihoodRatioTest as LikelihoodRatioTest
+    from .selection.likelihood_ratio import likelihood_ratio_test as likelihood_ratio_test
+    from .selection.select import Selection as Selection
+    from .selection.select import select as select
 
 __version__ = "0.1.0"
 
@@ -175,17 +175,17 @@ _LAZY = {
     "read_batches": ".io.read_batches",
     "Distance": ".distances",
     "distance": ".distances",
-    "LikelihoodRatioTest": ".likelihood_ratio",
-    "likelihood_ratio_test": ".likelihood_ratio",
+    "LikelihoodRatioTest": ".selection.likelihood_ratio",
+    "likelihood_ratio_test": ".selection.likelihood_ratio",
     "Merging": ".merging",
     "merge": ".merging",
-    "Selection": ".selection",
-    "aic": ".criteria",
-    "denoise": ".imputation",
-    "impute": ".imputation",
-    "bic": ".criteria",
-    "icl": ".criteria",
-    "select": ".selection",
+    "Selection": ".selection.select",
+    "aic": ".selection.criteria",
+    "denoise": ".incomplete.imputation",
+    "impute": ".incomplete.imputation",
+    "bic": ".selection.criteria",
+    "icl": ".selection.criteria",
+    "select": ".selection.select",
     "InformationStatus": ".em.standard_errors",
     "StandardErrors": ".em.standard_errors",
     "standard_errors": ".em.standard_errors",

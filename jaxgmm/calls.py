@@ -14,8 +14,8 @@ from typing import ParamSpec, TypeVar
 
 import jax
 
-from .explicit_axes import call_with_auto_axes, explicit_mesh
-from .processes import call_across_processes, is_inside
+from .devices.explicit_axes import call_with_auto_axes, explicit_mesh
+from .devices.processes import call_across_processes, is_inside
 
 P = ParamSpec("P")
 R = TypeVar("R")

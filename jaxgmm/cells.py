@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 import jax
 import numpy as np
 
-from .host import on_host
+from .devices.host import on_host
 from .status import StatusEnum
 from .validation import is_traced
 

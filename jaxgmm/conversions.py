@@ -9,7 +9,7 @@ import numpy as np
 
 from . import covariance
 from .calls import public
-from .covariance_types import as_covariance_type, check_classic_type
+from .covariance.types import as_covariance_type, check_classic_type
 from .mixture import Mixture, MixtureLike, as_mixture, make_mixture
 from .rounding import positive_factors
 from .validation import is_traced

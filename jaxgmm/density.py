@@ -22,13 +22,13 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
-from .host import cast
-from .incomplete import conditional
+from .devices.host import cast
+from .devices.row_shards import ShardedRows, map_over_shards
+from .incomplete.conditional import conditional
+from .incomplete.observations import Data, Observations, as_observed_data, check_match, is_allowed
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Data, Observations, as_observed_data, check_match, is_allowed
 from .padding import cut, pad_data
 from .rounding import positive_factors
-from .row_shards import ShardedRows, map_over_shards
 from .row_sums import Weight
 from .validation import as_data
 

@@ -11,10 +11,10 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from . import covariance
+from .incomplete.observations import Observations, as_observed_data, check_match
 from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture
-from .observed import Observations, as_observed_data, check_match
 from .padding import pad_data
 from .priors.interface import check_prior
 from .row_sums import Weight

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import covariance, linalg
 from .calls import public
-from .covariance_types import type_of_marginals
+from .covariance.types import type_of_marginals
 from .density import responsibilities
 from .mixture import Mixture, MixtureLike, as_mixture
 from .rounding import difference, positive_factors

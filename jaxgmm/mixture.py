@@ -19,11 +19,12 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import covariance, covariance_types
+from . import covariance
 from .calls import public
 from .cells import MAX_SIZE, REACH, look, numbers, reach
-from .covariance_estimates import departure
-from .covariance_types import as_covariance_type, is_coupled, meaning
+from .covariance import types as covariance_types
+from .covariance.estimates import departure
+from .covariance.types import as_covariance_type, is_coupled, meaning
 from .data_frames import mixture_frame
 from .tables import Printed, Table, elided
 from .validation import as_float_array, is_traced

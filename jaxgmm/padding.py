@@ -19,8 +19,8 @@ import numpy as np
 from jax.core import Tracer
 
 from . import chunking
-from .observed import Observations
-from .row_shards import row_axes, shard_weight
+from .devices.row_shards import row_axes, shard_weight
+from .incomplete.observations import Observations
 from .row_sums import FirstRows, Weight
 from .validation import is_traced
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from .processes import over_parts
+from .devices.processes import over_parts
 
 _ADVICE_BY_KIND = {
     "b": "booleans; real numbers were expected: convert them with .astype(float) if 0/1 is what you mean",

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from . import covariance, linalg
-from .covariance_types import is_coupled
+from .covariance.types import is_coupled
 from .mixture import Mixture
 from .row_sums import nonzero
 

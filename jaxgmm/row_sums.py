@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from .host import on_host
-from .processes import is_global, over_parts
-from .row_shards import ShardedRows, first_row_of_shards, sum_over_shards
+from .devices.host import on_host
+from .devices.processes import is_global, over_parts
+from .devices.row_shards import ShardedRows, first_row_of_shards, sum_over_shards
 from .validation import is_traced
 
 Total = TypeVar("Total")

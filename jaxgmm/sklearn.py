@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import criteria
 from .conversions import MISSING, sklearn_parameters
 from .density import log_prob, predict, responsibilities
+from .devices.host import to_host
 from .em.batch.restarts import fit_one_start, fit_restarts
 from .em.initialization import METHODS, StartOptions
 from .em.result import Fit, Status
-from .host import to_host
 from .mixture import Mixture
 from .posterior.result import Posterior
 from .priors.defaults import default_prior
 from .priors.interface import MixturePrior
 from .sampling import sample
+from .selection import criteria
 from .validation import check_choice, check_count, warn_at_caller
 
 try:

@@ -20,10 +20,10 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
-from .host import cast, extremes, on_host, to_device
-from .processes import is_global, over_parts
+from .devices.host import cast, extremes, on_host, to_device
+from .devices.processes import is_global, over_parts
+from .devices.row_shards import feature_axes, place_rows, row_axes
 from .real_numbers import as_numpy, check_dtype, check_magnitude, check_range
-from .row_shards import feature_axes, place_rows, row_axes
 
 # a warning says that weights cannot be counts if their sum is below this fraction of the effective number of observations
 _SMALLEST_MEAN_WEIGHT = 0.1

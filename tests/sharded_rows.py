@@ -16,7 +16,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxgmm
 from jaxgmm.calls import public
-from jaxgmm.chain_shards import over_chains
+from jaxgmm.devices.chain_shards import over_chains
 from jaxgmm.padding import pad_data
 from jaxgmm.posterior.gaussian_approximation import approximate_posterior
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space

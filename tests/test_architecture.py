@@ -16,18 +16,18 @@ import jaxgmm
 
 PACKAGE = Path(jaxgmm.__file__).parent
 TOP = Path(__file__).parent.parent
-TYPES = {*jaxgmm.covariance_types.TYPES, *jaxgmm.covariance_types.CODES}
+TYPES = {*jaxgmm.covariance.types.TYPES, *jaxgmm.covariance.types.CODES}
 
 # bottom layer first; a module imports from lower layers, or from modules listed before it in its own layer
 LAYERS = [
-    "command_interrupt linalg chunking memory status files progress copies processes host row_shards chain_shards "
-    "explicit_axes calls compilation_cache real_numbers spread",
-    "covariance_types covariance covariance_volumes covariance_axes covariance_estimates covariance_distributions datasets "
+    "command_interrupt linalg chunking memory status files progress devices.copies devices.processes devices.host "
+    "devices.row_shards devices.chain_shards devices.explicit_axes calls compilation_cache real_numbers spread",
+    "covariance.types covariance covariance.volumes covariance.axes covariance.estimates covariance.distributions datasets "
     "validation cells checkpoint tables data_frames",
-    "mixture component_order observed_values observed row_sums padding rounding conversions",
-    "truncated incomplete density imputation sampling marginals wasserstein distances merging priors.hyperparameters "
-    "priors.covariance_laws priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs "
-    "criteria",
+    "mixture component_order incomplete.values incomplete.observations row_sums padding rounding conversions",
+    "incomplete.truncated incomplete.conditional density incomplete.imputation sampling marginals wasserstein distances "
+    "merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
+    "priors.functions priors.defaults inputs selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "
@@ -35,40 +35,36 @@ LAYERS = [
     "em.stream.fit_batches em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
-    "posterior.gaussian_approximation posterior.laplace "
-    "posterior.user_model_space posterior.user_model "
-    "posterior.nuts_chains posterior.chains posterior.combined_modes posterior.nuts "
-    "posterior.conditionals posterior.gamma_draws posterior.gibbs posterior.particles posterior.stage_ratios "
-    "posterior.particle_labels posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves "
-    "posterior.data_tempering posterior.likelihood_tempering posterior.particle_summary posterior.smc "
-    "posterior.random_scale posterior.telescope_moves "
-    "posterior.telescope posterior.assignment_problems posterior.label_assignment posterior.relabel posterior.occupied "
-    "posterior.modes posterior.bootstrap posterior.partition_search "
+    "posterior.gaussian_approximation posterior.laplace posterior.user_model_space posterior.user_model "
+    "posterior.nuts_chains posterior.chains posterior.combined_modes posterior.nuts posterior.conditionals "
+    "posterior.gamma_draws posterior.gibbs posterior.particles posterior.stage_ratios posterior.particle_labels "
+    "posterior.particle_moves posterior.particle_likelihood posterior.hamiltonian_moves posterior.data_tempering "
+    "posterior.likelihood_tempering posterior.particle_summary posterior.smc posterior.random_scale "
+    "posterior.telescope_moves posterior.telescope posterior.assignment_problems posterior.label_assignment "
+    "posterior.relabel posterior.occupied posterior.modes posterior.bootstrap posterior.partition_search "
     "posterior.partition posterior.predictive posterior.coclustering posterior.pointwise posterior.importance "
     "posterior.evidence_coordinates posterior.evidence_labellings posterior.evidence_proposal posterior.evidence_rounds "
     "posterior.bridge_sampling posterior.evidence_result posterior.evidence posterior.diagnose posterior.arviz "
     "posterior.distribution",
-    "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals "
-    "studies.methods studies.prior_table model_evidence selection_result selection likelihood_ratio "
+    "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals studies.methods "
+    "studies.prior_table selection.evidence selection.result selection.select selection.likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.next_steps comparison.conclusion comparison.point_vs_posterior comparison.mode_search "
     "comparison.page_contents comparison.text_layout comparison.summary_page comparison.result comparison.compare "
-    "calibration.quantities calibration.bands calibration.rows calibration.text_report "
-    "calibration.result calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates "
-    "coverage.summary coverage.text_report coverage.study "
-    "io.number_formats io.text io.delimiters io.column_choice io.array_files io.table_files "
-    "io.read_table io.read_batches io.valid_results io.json_records io.archive",
+    "calibration.quantities calibration.bands calibration.rows calibration.text_report calibration.result "
+    "calibration.config calibration.calibrate coverage.design coverage.quantities coverage.replicates coverage.summary "
+    "coverage.text_report coverage.study io.number_formats io.text io.delimiters io.column_choice io.array_files "
+    "io.table_files io.read_table io.read_batches io.valid_results io.json_records io.archive",
     "plot.style plot.limits plot.points plot.mixtures plot.posterior_modes plot.posteriors plot.forests plot.studies "
     "plot.figures plot report.clusters report.number_tables report.write_report sklearn",
-    "cli.messages cli.errors cli.interruption cli.arguments cli.data "
-    "cli.outputs cli.memberships cli.mixture_files cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior "
-    "cli.incomplete cli.streamed_fit cli.fit cli.predict cli.plot cli.sample cli.compare cli.select cli.calibrate "
-    "cli.study cli __main__",
+    "cli.messages cli.errors cli.interruption cli.arguments cli.data cli.outputs cli.memberships cli.mixture_files "
+    "cli.records cli.estimates cli.rehearsal cli.startup cli.toml_prior cli.incomplete cli.streamed_fit cli.fit cli.predict "
+    "cli.plot cli.sample cli.compare cli.select cli.calibrate cli.study cli __main__",
 ]
 LAYERS = [layer.split() for layer in LAYERS]
 # packages whose __init__.py is itself a module of the library: users import its name
-FRONTS = {"datasets", "plot", "cli"}
+FRONTS = {"covariance", "datasets", "plot", "cli"}
 PLACE = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 
 
@@ -115,7 +111,7 @@ def test_layers(name):
         assert PLACE[target] < PLACE[name], f"{name} must not import {target}"
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"covariance_types", "covariance_estimates", "posterior.model"}))
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"covariance.types", "covariance.estimates", "posterior.model"}))
 def test_one_module_branches_on_the_covariance_type(name):
     """No other module compares with the name of a covariance type or has a table of them, so a new type is added in one."""
     for node in ast.walk(FILES[name]):
@@ -166,7 +162,7 @@ def test_heavy_libraries_stay_in_their_packages():
                 assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
     assert not {"numpyro", "posterior.gaussian_approximation"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
     families = {"jaxgmm.priors.conjugate", "jaxgmm.priors.covariance_laws", "jaxgmm.priors.independent"}
-    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.observed", *families}, (
+    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.incomplete.observations", *families}, (
         "the NumPyro model is an independent description"
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.covariance_types import CODES, canonical, is_classic
+from jaxgmm.covariance.types import CODES, canonical, is_classic
 
 from helpers import assert_mixtures_close, random_data
 

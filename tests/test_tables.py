@@ -11,7 +11,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm import tables as printing
-from jaxgmm.selection import Cell
+from jaxgmm.selection.select import Cell
 from jaxgmm.tables import Layout, Table
 
 from helpers import random_mixture, random_prior

@@ -22,7 +22,7 @@ import numpy as np
 from ..calls import public
 from ..checkpoint import Checkpoint, check_target
 from ..chunking import calibration_batch
-from ..covariance_types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_classic_type
 from ..em.fit import fit
 from ..em.initialization import initialize
 from ..em.result import Status

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import datasets
-from ..covariance_types import CODES, TYPES, canonical
+from ..covariance.types import CODES, TYPES, canonical
 
 
 def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that hold measurements") -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from ..covariance_types import CLASSIC
+from ..covariance.types import CLASSIC
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_output_options

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import datasets
+from ..incomplete.observations import Observations
 from ..io.column_choice import choose_columns
 from ..io.read_table import WholeTable, read_whole_table
 from ..io.text import STDIN
-from ..observed import Observations
 from .messages import warnings_to_stderr
 
 # a column is refused if rounding to float32 changes a value by more than this fraction of the column's standard deviation

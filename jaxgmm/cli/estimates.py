@@ -15,7 +15,7 @@ import numpy as np
 from ..em.batch.restarts import fit_restarts
 from ..em.fit import fit
 from ..em.result import Fit, Status
-from ..observed import Observations
+from ..incomplete.observations import Observations
 from ..priors.conjugate import Prior
 from ..priors.defaults import default_prior
 from .data import check_rows

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..incomplete.observations import Observations, observations
 from ..io.column_choice import choose_columns
 from ..io.number_formats import is_missing
-from ..observed import Observations, observations
 from .data import Data, read_data
 from .messages import print_remark, warnings_to_stderr
 

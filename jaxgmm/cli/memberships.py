@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from ..chunking import points_per_batch
 from ..density import responsibilities
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
-from ..observed import Observations
 from ..posterior.pooling import pool
 from ..posterior.result import Posterior
 from ..spread import mean_and_sd

@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import __version__
 from ..em.result import Fit
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
-from ..observed import Observations
 from ..priors.interface import MixturePrior
 from ..studies.serialization import describe_fit
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from ..covariance_types import CLASSIC, TYPES, canonical
+from ..covariance.types import CLASSIC, TYPES, canonical
 from ..priors.defaults import default_prior
 from ..priors.interface import MixturePrior
-from ..selection import CRITERIA, Selection, select
+from ..selection.select import CRITERIA, Selection, select
 from ..validation import check_count
 from .arguments import add_fit_options, parse_counts, parse_names
 from .data import check_rows, read_data

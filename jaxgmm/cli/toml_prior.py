@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..covariance_types import prior_scale_shape
+from ..covariance.types import prior_scale_shape
 from ..priors.conjugate import Prior
 from ..studies.prior_table import prior_from_table, read_prior_table
 from ..validation import check_count

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
-from ..covariance_types import is_classic
+from ..covariance.types import is_classic
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data

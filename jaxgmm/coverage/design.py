@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..covariance_types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_classic_type
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..files import parse_file

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..covariance_estimates import nearest
+from ..covariance.estimates import nearest
 from ..density import safe_log
 from ..mixture import Mixture
 

@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import rows_per_chunk
-from ..covariance_estimates import FEW_STEPS, MANY_STEPS, estimate
-from ..covariance_types import as_covariance_type, is_coupled
-from ..host import extremes, num_positive
+from ..covariance.estimates import FEW_STEPS, MANY_STEPS, estimate
+from ..covariance.types import as_covariance_type, is_coupled
+from ..devices.host import extremes, num_positive
+from ..incomplete.observations import Observations, check_labels
 from ..inputs import as_rows
 from ..mixture import Mixture
-from ..observed import Observations, check_labels
 from ..padding import pad_data, pad_rows
 from ..priors.interface import ComponentSums
 from ..rounding import is_singular, ridge_fraction

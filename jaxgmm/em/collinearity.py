@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..processes import over_parts
+from ..devices.processes import over_parts
 from ..rounding import ridge_fraction
 
 _COLLINEAR = 1e-10  # standardised data are treated as constant in a direction if their variance in it is less than this number

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance, linalg
-from ..covariance_axes import axes_of, skew, variances_along
-from ..covariance_types import is_dense, num_copies
+from ..covariance.axes import axes_of, skew, variances_along
+from ..covariance.types import is_dense, num_copies
 
 
 class Chart(NamedTuple):

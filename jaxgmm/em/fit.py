@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..host import num_positive
+from ..devices.host import num_positive
+from ..incomplete.observations import Data, Observations, check_columns, filled_rows
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike
-from ..observed import Data, Observations, check_columns, filled_rows
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_array

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from .. import covariance, covariance_types
-from ..host import num_positive, on_host, to_host
+from .. import covariance
+from ..covariance import types as covariance_types
+from ..devices.host import num_positive, on_host, to_host
+from ..devices.processes import is_global, of_all_processes, own_parts
+from ..devices.row_shards import row_axes
 from ..mixture import Mixture
-from ..processes import is_global, of_all_processes, own_parts
-from ..row_shards import row_axes
 from ..row_sums import weight_array
 from ..validation import small_weights_message, warn_at_caller
 from .collinearity import collinear_columns

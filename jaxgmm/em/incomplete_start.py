@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..covariance_estimates import nearest
+from ..covariance.estimates import nearest
+from ..incomplete.observations import Observations, is_allowed
 from ..mixture import Mixture
-from ..observed import Observations, is_allowed
 from ..rounding import ridge_fraction
 from ..row_sums import Weight, nonzero
 from .incomplete_sums import IncompleteRows, incomplete_sums

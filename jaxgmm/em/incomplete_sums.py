@@ -21,7 +21,7 @@ import numpy as np
 from .. import covariance
 from ..chunking import rows_per_block, rows_per_chunk
 from ..density import allowed_only, log_joint, safe_log
-from ..incomplete import (
+from ..incomplete.conditional import (
     centered,
     conditional,
     conditional_means,
@@ -30,8 +30,8 @@ from ..incomplete import (
     explained,
     masked_matrices,
 )
+from ..incomplete.observations import Observations, is_diagonal
 from ..mixture import Mixture
-from ..observed import Observations, is_diagonal
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, sum_over_rows, weight_or_ones
 from ..validation import is_traced

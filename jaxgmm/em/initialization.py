@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from .. import covariance, covariance_types
+from .. import covariance
 from ..calls import public
 from ..chunking import start_rows
-from ..covariance_types import as_covariance_type
+from ..covariance import types as covariance_types
+from ..covariance.types import as_covariance_type
 from ..density import log_joint, safe_log
-from ..imputation import means_of_rows
+from ..devices.row_shards import ShardedRows
+from ..incomplete.imputation import means_of_rows
+from ..incomplete.observations import Observations, check_columns, check_match
 from ..mixture import Mixture
-from ..observed import Observations, check_columns, check_match
 from ..padding import pad_data
-from ..row_shards import ShardedRows
 from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
 from ..validation import check_choice, check_count, check_key
 from .assignments import mixture_of_groups, weighted_data

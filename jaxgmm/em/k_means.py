@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..row_shards import ShardedRows, cumulative_sums, search_sums, take_rows
+from ..devices.row_shards import ShardedRows, cumulative_sums, search_sums, take_rows
 from ..row_sums import vary_with, weight_or_ones
 
 MAX_LLOYD_STEPS = {"k-means++": 10, "k-means": 100}  # largest number of steps, for each `method` of `initialize`

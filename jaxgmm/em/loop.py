@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance, covariance_types
-from ..host import Tree
+from .. import covariance
+from ..covariance import types as covariance_types
+from ..devices.host import Tree
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
 from ..rounding import objective_error, position_errors, ridge_fraction

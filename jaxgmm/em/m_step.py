@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..covariance_estimates import estimate
-from ..covariance_types import accepts_ridge, is_coupled
+from ..covariance.estimates import estimate
+from ..covariance.types import accepts_ridge, is_coupled
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..rounding import positive_factors, ridge_fraction, smallest_variance

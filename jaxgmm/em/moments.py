@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..cells import look, number, numbers
-from ..host import cast
+from ..devices.host import cast
+from ..incomplete.observations import Observations, as_observed_data, check_match
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..observed import Observations, as_observed_data, check_match
 from ..padding import pad_data
 from ..rounding import positive_factors
 from ..row_sums import Weight

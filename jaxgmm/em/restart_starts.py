@@ -27,8 +27,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .. import covariance, covariance_types, linalg
+from .. import covariance, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
+from ..covariance import types as covariance_types
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, with_array

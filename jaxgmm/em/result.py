@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance_types
 from ..cells import REACH, counted, look, reach
+from ..covariance import types as covariance_types
 from ..data_frames import mixture_frame
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum

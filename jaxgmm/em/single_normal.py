@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..incomplete.observations import Observations, moments_of_columns
 from ..mixture import Mixture
-from ..observed import Observations, moments_of_columns
 from ..padding import pad_data
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, weight_or_ones

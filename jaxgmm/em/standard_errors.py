@@ -26,11 +26,11 @@ from .. import covariance, linalg
 from ..calls import public
 from ..cells import REACH, look, number, numbers, numbers_of, reach
 from ..chunking import derivative_rows_per_chunk
-from ..covariance_types import is_coupled
+from ..covariance.types import is_coupled
 from ..density import log_prob
+from ..incomplete.observations import Data, Observations, standardised
 from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..observed import Data, Observations, standardised
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, sum_over_rows, vary_with

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..calls import public
+from ..devices.host import Tree
 from ..em.result import Fit
 from ..files import replacing
-from ..host import Tree
 from ..mixture import Mixture
 from ..posterior.result import Posterior
 from ..priors.functions import COVARIANCE_LAWS, FAMILIES

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ..covariance import variances
-from ..covariance_types import TYPES, as_covariance_type
+from ..covariance.types import TYPES, as_covariance_type
 from ..em.result import ComponentStatus, Fit, Status
 from ..mixture import Mixture, check_covariances, check_shapes, check_weights
 from ..posterior.result import Posterior, PosteriorStatus, is_usable

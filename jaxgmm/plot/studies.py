@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # at run time, a figure of one study should not import the co
     from ..calibration.result import Calibration
     from ..coverage.study import Study
     from ..coverage.summary import StudyRow
-    from ..selection import Selection
+    from ..selection.select import Selection
 
 
 def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import linalg
-from ..chain_shards import over_chains
 from ..density import log_prob
+from ..devices.chain_shards import over_chains
 from ..mixture import Mixture
 from .diagnostics import rhat_limit, split_rhat
 from .gaussian_approximation import GaussianApproximation, overdispersed_starts

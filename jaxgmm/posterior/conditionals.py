@@ -27,11 +27,11 @@ import numpy as np
 
 from .. import covariance
 from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
-from ..incomplete import draw_conditional
+from ..devices.processes import over_parts
+from ..incomplete.conditional import draw_conditional
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
-from ..observed import Observations
 from ..priors.interface import ComponentSums, MixturePrior, StandardVariables
-from ..processes import over_parts
 from ..rounding import positive_factors, scatter_about_mean
 from ..row_sums import Total, Weight, nonzero, sum_over_rows, vary_with, weight_array
 from ..validation import is_traced

@@ -21,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import covariance_types
+from ..covariance import types as covariance_types
 from ..density import responsibilities_of_rows
+from ..incomplete.observations import Data
 from ..mixture import Mixture
-from ..observed import Data
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
 from .newton import MIN_EIGENVALUE, find_mode

@@ -17,12 +17,12 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..chain_shards import chain_mesh, over_chains
 from ..chunking import gibbs_rows_per_chunk
-from ..covariance_types import check_classic_type
+from ..covariance.types import check_classic_type
+from ..devices.chain_shards import chain_mesh, over_chains
+from ..incomplete.observations import Observations, check_no_limits
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..observed import Observations, check_no_limits
 from ..priors.functions import log_prior
 from ..priors.interface import ComponentSums, MixturePrior
 from ..progress import advance, program_bar

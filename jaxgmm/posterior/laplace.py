@@ -17,10 +17,10 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..covariance_types import check_classic_type
+from ..covariance.types import check_classic_type
+from ..incomplete.observations import Observations
 from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..observed import Observations
 from ..priors.interface import MixturePrior
 from ..progress import progress_bar
 from ..validation import check_progress, is_traced

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
 from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
-from ..incomplete import conditional
+from ..incomplete.conditional import conditional
+from ..incomplete.observations import Data, Observations
 from ..mixture import Mixture
-from ..observed import Data, Observations
 from ..row_sums import sum_over_rows, weight_or_ones
 from .standardization import StandardizedProblem
 

@@ -22,8 +22,8 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 from numpyro import handlers
 
+from ..incomplete.observations import Observations, check_no_limits
 from ..mixture import Mixture
-from ..observed import Observations, check_no_limits
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior

@@ -16,11 +16,11 @@ from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..chain_shards import chain_mesh
-from ..covariance_types import check_classic_type
+from ..covariance.types import check_classic_type
+from ..devices.chain_shards import chain_mesh
+from ..incomplete.observations import Observations
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
-from ..observed import Observations
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, sample_chains

@@ -18,8 +18,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from .. import covariance, covariance_types
-from ..covariance_distributions import gamma_shapes, inverse_wishart_factors, inverse_wishart_log_prob
+from .. import covariance
+from ..covariance import types as covariance_types
+from ..covariance.distributions import gamma_shapes, inverse_wishart_factors, inverse_wishart_log_prob
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 
 from ..cells import counted, look, number, numbers
 from ..data_frames import parameter_values
-from ..host import Tree
+from ..devices.host import Tree
 from ..mixture import Mixture, mixture_table, mixture_title, standard_deviations
 from ..priors.interface import MixturePrior
 from ..spread import mean_and_sd, quantiles

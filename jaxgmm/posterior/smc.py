@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..covariance_types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_classic_type
 from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import MixtureLike, as_mixture
 from ..padding import pad_data

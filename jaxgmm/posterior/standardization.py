@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..incomplete.observations import Data, Observations, moments_of_columns, standardised
 from ..mixture import Mixture
-from ..observed import Data, Observations, moments_of_columns, standardised
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weight_or_ones
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..covariance_types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_classic_type
 from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import Mixture
 from ..padding import pad_data

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..host import Tree
+from ..devices.host import Tree
 from ..inputs import Inputs
 from ..mixture import Mixture
 from ..row_sums import Weight, repeat_valid_row, total_weight

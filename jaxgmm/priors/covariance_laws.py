@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from .. import covariance, covariance_types
-from ..covariance_distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
+from .. import covariance
+from ..covariance import types as covariance_types
+from ..covariance.distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
 from ..tables import Printed, Table
 from .hyperparameters import host_values, hyperparameter_table, require_positive, require_positive_definite
 

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
-from .. import covariance, covariance_types, linalg
+from .. import covariance, linalg
 from ..calls import public
-from ..copies import original
-from ..covariance_types import as_covariance_type
-from ..observed import Data, Observations, as_observed_data, check_columns, moments_of_columns
+from ..covariance import types as covariance_types
+from ..covariance.types import as_covariance_type
+from ..devices.copies import original
+from ..incomplete.observations import Data, Observations, as_observed_data, check_columns, moments_of_columns
 from ..padding import pad_data
 from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count

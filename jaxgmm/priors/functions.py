@@ -10,8 +10,8 @@ import numpy as np
 
 from .. import covariance
 from ..calls import public
-from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
-from ..covariance_types import as_covariance_type, check_classic_type
+from ..covariance.distributions import gamma_shapes, inverse_wishart_factors
+from ..covariance.types import as_covariance_type, check_classic_type
 from ..memory import check_memory, tree_bytes
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_key

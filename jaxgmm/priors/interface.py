@@ -22,9 +22,9 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from .. import covariance
-from ..covariance_distributions import gamma_shapes, inverse_wishart_factors
-from ..covariance_estimates import estimate
-from ..covariance_types import is_coupled
+from ..covariance.distributions import gamma_shapes, inverse_wishart_factors
+from ..covariance.estimates import estimate
+from ..covariance.types import is_coupled
 from ..mixture import Mixture
 from ..row_sums import nonzero
 from ..tables import Printed

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..covariance_types import prior_scale_shape
+from ..covariance.types import prior_scale_shape
 from ..files import parse_file
 from ..priors.conjugate import Prior
 

@@ -12,7 +12,8 @@ matplotlib.use("agg")
 from matplotlib.figure import Figure
 
 import jaxgmm
-from jaxgmm import covariance_types, plot
+from jaxgmm import plot
+from jaxgmm.covariance import types as covariance_types
 
 FOLDER = Path(__file__).parent / "docs" / "pictures"
 KEY = jax.random.key(0)

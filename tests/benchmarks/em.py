@@ -189,12 +189,12 @@ def speed(options: argparse.Namespace) -> None:
 def types(options: argparse.Namespace) -> None:
     """Time the other covariance types at two sizes, against scikit-learn and against full."""
     for dtype in options.dtypes:
-        table(np.dtype(dtype).type, jaxgmm.covariance_types.CLASSIC, [2, 3], options.repeats)
+        table(np.dtype(dtype).type, jaxgmm.covariance.types.CLASSIC, [2, 3], options.repeats)
         for size in (SIZES[2], SIZES[3]):
             x, start = problem(*size, np.dtype(dtype).type)
             data = jnp.asarray(x)
             full = ours(data, start)
-            for kind in jaxgmm.covariance_types.CLASSIC[1:]:
+            for kind in jaxgmm.covariance.types.CLASSIC[1:]:
                 taken, other = take_turns(full, ours(data, convert(start, kind)), 2 * options.repeats)
                 ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
                 print(
@@ -212,7 +212,7 @@ def gpcm(options: argparse.Namespace) -> None:
         start = jaxgmm.make_mixture(start.weights, start.means, np.broadcast_to(np.eye(8, dtype=dtype), (8, 8, 8)))
         data = jnp.asarray(x)
         full = ours(data, start)
-        for kind in (name for name in jaxgmm.covariance_types.TYPES if not jaxgmm.covariance_types.is_classic(name)):
+        for kind in (name for name in jaxgmm.covariance.types.TYPES if not jaxgmm.covariance.types.is_classic(name)):
             taken, other = take_turns(full, ours(data, convert(start, kind)), options.repeats)
             ratios = sorted(b / a for a, b in zip(taken, other, strict=True))
             target = 1.15 if kind in closed else 1.5

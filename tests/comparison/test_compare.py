@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import covariance_types
 from jaxgmm.comparison.compare import compare as compare_everything
 from jaxgmm.comparison.verdict import Verdict
+from jaxgmm.covariance import types as covariance_types
 from jaxgmm.posterior.result import Posterior
 
 from fabricated_comparisons import (

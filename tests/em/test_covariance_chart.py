@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgmm import covariance_types
-from jaxgmm.covariance_estimates import departure, estimate
+from jaxgmm.covariance import types as covariance_types
+from jaxgmm.covariance.estimates import departure, estimate
 from jaxgmm.em.covariance_chart import make_chart
 
 COUPLED = [code for code in covariance_types.CODES if covariance_types.is_coupled(code)]

@@ -8,7 +8,7 @@ import jaxgmm
 from jaxgmm import plot
 from jaxgmm.calibration.result import Calibration
 from jaxgmm.coverage.design import Design
-from jaxgmm.selection import Cell, Selection
+from jaxgmm.selection.select import Cell, Selection
 
 from helpers import study_of
 

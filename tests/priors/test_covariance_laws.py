@@ -10,7 +10,7 @@ from scipy import stats
 
 import jaxgmm
 from jaxgmm import covariance
-from jaxgmm.covariance_distributions import half_normal_lkj_log_prob
+from jaxgmm.covariance.distributions import half_normal_lkj_log_prob
 from jaxgmm.posterior.standardization import scale_factor
 
 from helpers import COVARIANCE_TYPES, independent_prior, random_mixture

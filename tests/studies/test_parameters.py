@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm import covariance_types
+from jaxgmm.covariance import types as covariance_types
 from jaxgmm.studies.parameters import free_entries, parameter_names, parameters, parse_name, value_at, values
 
 from helpers import random_mixture

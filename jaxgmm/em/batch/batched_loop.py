@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from ...chunking import STEPS_PER_ROUND
-from ...host import Tree
+from ...devices.host import Tree
 from ...mixture import Mixture
 from ...row_sums import weight_array
 from ..loop import EMState, Options, finalize, init, is_running, step

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...chunking import batch_of_fits, bucket_lengths, padded_length
-from ...host import on_host, to_device
+from ...devices.host import on_host, to_device
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import Weight, weight_array

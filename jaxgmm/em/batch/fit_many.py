@@ -14,12 +14,12 @@ from jax.sharding import PartitionSpec
 from numpy.typing import ArrayLike
 
 from ...calls import public
-from ...host import to_host
+from ...devices.host import to_host
+from ...devices.row_shards import ShardedRows, row_axes, shard_weight
 from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...row_shards import ShardedRows, row_axes, shard_weight
 from ...row_sums import FirstRows, weight_array
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit

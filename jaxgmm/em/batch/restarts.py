@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 
 from ...calls import public_with
 from ...component_order import ascending_order, permute_components
+from ...incomplete.observations import Observations, check_columns, check_match, filled_rows, is_allowed
 from ...inputs import as_dtype
 from ...memory import check_memory
 from ...mixture import Mixture
-from ...observed import Observations, check_columns, check_match, filled_rows, is_allowed
 from ...padding import pad_data
 from ...priors.interface import MixturePrior
 from ...row_sums import Weight, total_weight, weight_array

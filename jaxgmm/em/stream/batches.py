@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from ...chunking import SMALLEST_BATCH, padded_length
-from ...host import on_host
-from ...observed import Observations, as_observed_data
+from ...devices.host import on_host
+from ...incomplete.observations import Observations, as_observed_data
 from ...padding import as_count, pad_rows
 from ...real_numbers import as_numpy
 from ...row_sums import FirstRows

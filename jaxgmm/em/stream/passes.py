@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ... import covariance
-from ...host import on_host
+from ...devices.host import on_host
 from ...mixture import Mixture
 from ...row_sums import Weight, add_compensated, error_of
 from ..kernels import Rows, WhitenedSums, are_far

@@ -1,0 +1,1 @@
+"""Data with missing values, measurement noise, partly known labels and limits."""

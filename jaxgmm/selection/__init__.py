@@ -1,0 +1,1 @@
+"""Choose the number of components and the covariance type."""

@@ -1,0 +1,319 @@
+"""`select` fits models in batches, and chooses the number of components and the covariance type by a criterion."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import covariance
+from ..calls import public_with
+from ..chunking import padded_length
+from ..covariance.types import CLASSIC, TYPES, as_covariance_type, canonical
+from ..data_frames import column_names
+from ..density import log_prob
+from ..devices.host import to_host
+from ..em.assignments import weighted_data
+from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
+from ..em.batch.restarts import best_of, check_restarts, concentration_of, largest_first
+from ..em.fit_warnings import warn_of_collinear_columns
+from ..em.initialization import METHODS, StartOptions
+from ..em.restart_starts import num_fitted, restart_starts
+from ..em.result import Fit, Status, has_degenerate_component
+from ..mixture import Mixture
+from ..padding import pad_data
+from ..priors.interface import MixturePrior
+from ..row_sums import Weight, total_weight, weight_or_ones
+from ..validation import check_choice, check_count, check_key, is_traced, warn_of_small_weights
+from .criteria import CRITERIA as INFORMATION_CRITERIA
+from .criteria import information_criterion
+from .result import Cell, Selection, best_cell
+
+if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
+    from .evidence import ModelEvidence
+
+Array: TypeAlias = jax.Array | np.ndarray
+
+CRITERIA = (*INFORMATION_CRITERIA, "cv", "evidence")
+
+
+class SweepOptions(EMOptions, total=False):
+    """The options of `select` that are passed to `fit_many`."""
+
+    prior: MixturePrior | None
+
+
+class _Sweep(NamedTuple):
+    """Arguments that are the same for all covariance types: numbers of components, and options of starts, fits and folds."""
+
+    counts: list[int]
+    num_restarts: int
+    num_folds: int
+    method: str
+    options: SweepOptions
+
+
+@public_with(*EM_OPTIONS)
+def select(
+    key: jax.Array,
+    x: ArrayLike,
+    *,
+    num_components: Iterable[int] = range(1, 10),
+    covariance_types: Iterable[str] = CLASSIC,
+    criterion: str = "bic",
+    prior: MixturePrior | Mapping[str, MixturePrior] | None = None,
+    num_restarts: int = 10,
+    num_folds: int = 5,
+    method: str = "k-means++",
+    num_samples: int = 1000,
+    num_chains: int = 4,
+    sample_weight: ArrayLike | None = None,
+    **options: Unpack[EMOptions],
+) -> Selection:
+    """Fit every number of components with every covariance type, in batches, and choose the best model by a criterion.
+
+    Sound fits rank above all others, both among the restarts of a model and among the models. A fit is sound if EM converged or
+    ran out of steps, all numbers are finite and no component is degenerate. A component is degenerate if it holds fewer than
+    D + 1 points (2 points for diag and spherical), or if only the regularisation keeps its covariance from collapsing. With the
+    covariance type tied, no component is degenerate. The components of each fit are ordered by weight, the largest first, as in
+    `fit_restarts`.
+
+    Args:
+        key: a random key.
+        x: (N, D).
+        num_components: the numbers of components to try.
+        covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types.
+        criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
+            held-out rows. Each row is held out once. "evidence" is -2 log p(x | M), where M is a model. The evidence is
+            estimated by `smc`, and the posterior probabilities p(M | x) of the models are computed from it. Before the data are
+            seen, all models have the same probability.
+        prior: the prior under which EM fits: a conjugate prior for the largest number of components, or a dict that has such a
+            prior for each covariance type. A model with K components uses the first K concentrations. The prior is required
+            for "evidence". Evidences for different K can be compared only if their priors have the same scale, so a separate
+            prior for each K is refused. If the prior is scaled to the data, as by `default_prior`, the probabilities
+            depend on this scale. For "evidence", EM replaces concentrations below 1 by 1.
+        num_restarts: the number of starts for each combination of number of components and covariance type.
+        num_folds: the number of folds of the cross-validation.
+        method: as in `initialize`.
+        num_samples: the number of particles in each run of `smc`, for "evidence".
+        num_chains: the number of runs of `smc`, at least 2, for "evidence".
+        sample_weight: (N,) >= 0, or None.
+        **options: other options of `fit_many`: tol, max_iter, reg_covar, accelerate, chunk_size, progress.
+
+    Returns:
+        A Selection.
+
+    Raises:
+        ValueError: an option is unknown or out of range, or x has fewer rows than the largest number of components.
+        TypeError: an argument has the wrong type.
+
+    Example:
+        >>> import jax, jaxgmm
+        >>> x = jaxgmm.datasets.load("acidity")
+        >>> jaxgmm.select(jax.random.key(0), x, num_components=[1, 2], covariance_types=["tied"], num_restarts=2)
+        BIC, lower is better
+          K    tied
+          1  461.66
+          2  392.07*
+          * best
+    """
+    check_key(key)
+    check_choice(criterion, "criterion", CRITERIA)
+    check_choice(method, "method", METHODS)
+    check_count(num_restarts, "num_restarts")
+    check_count(num_folds, "num_folds", 2)
+    check_count(num_chains, "num_chains", 2)
+    counts, types = _grid(num_components, covariance_types)
+    feature_names = column_names(x)
+    x, weight = weighted_data(x, sample_weight, max(counts))
+    check_restarts(num_restarts, max(counts), x)
+    key_fits, *key_values = jax.random.split(key, 3)
+    warn_of_small_weights(weight)
+    priors = as_priors(prior, types)
+    evidence: Mapping[tuple[str, int], ModelEvidence] = {}
+    if criterion == "evidence":
+        from .evidence import Effort, evidence_of_models
+
+        effort, progress = Effort(num_samples, num_chains), options.get("progress")
+        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
+        priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
+    cells = {}
+    for name in types:
+        of_fits: SweepOptions = {**options, "prior": priors[name]}
+        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
+        best = _sweep_counts(key_fits, x, weight, name, sweep)
+        fits, each, degenerate = _separate(best, total_weight(weight, len(x), x.dtype), tuple(counts))
+        if evidence:
+            values = [-2 * evidence[name, k].log_evidence for k in counts]
+        elif criterion == "cv":
+            values = _cross_validate(key_values, x, weight, name, sweep)
+        else:
+            values = information_criterion(criterion, fits.mixture, x, weight)
+        cells |= _cells(each, np.asarray(values), np.asarray(degenerate), evidence)
+    if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
+        warn_of_collinear_columns(x, weight)
+    return Selection(criterion, cells, best_cell(cells.values()), feature_names)
+
+
+def as_priors(
+    prior: MixturePrior | Mapping[str, MixturePrior] | None, covariance_types: list[str]
+) -> Mapping[str, MixturePrior | None]:
+    """Return the prior for each covariance type, or raise ValueError if a dict has other keys than the covariance types."""
+    if not isinstance(prior, Mapping):
+        return dict.fromkeys(covariance_types, prior)
+    prior = {canonical(name): one for name, one in prior.items()}
+    if prior.keys() != set(covariance_types):
+        raise ValueError(
+            f"prior is a dict with the keys {list(prior)}; one prior for each of the covariance types {covariance_types} was "
+            "expected. A prior must not depend on the number of components."
+        )
+    return prior
+
+
+def with_mode(prior: MixturePrior) -> MixturePrior:
+    """Return a prior under which EM finds a mode: concentrations below 1 are replaced by 1."""
+    concentration = np.maximum(np.asarray(prior.weight_concentration), 1)
+    return dataclasses.replace(prior, weight_concentration=concentration)
+
+
+def _grid(num_components: Iterable[int] | int, covariance_types: Iterable[str] | str) -> tuple[list[int], list[str]]:
+    """Return lists of the numbers of components and of the covariance types, after validation."""
+    if isinstance(num_components, Iterable) and getattr(num_components, "ndim", 1):
+        counts: list[int] = [_as_python(k) for k in num_components]
+    else:
+        counts = [_as_python(num_components)]
+    if isinstance(covariance_types, str):
+        types = list(TYPES) if covariance_types == "all" else [covariance_types]
+    else:
+        types = list(covariance_types)
+    for k in counts:
+        check_count(k, "num_components")
+    types = [as_covariance_type(name) for name in types]
+    if not counts or not types:
+        raise ValueError("num_components or covariance_types is empty; at least one of each was expected.")
+    return list(dict.fromkeys(int(k) for k in counts)), list(dict.fromkeys(types))
+
+
+def _as_python(number: Any) -> Any:
+    """Return a NumPy or JAX number as a Python number, and any other object unchanged."""
+    is_one = isinstance(number, np.generic | np.ndarray | jax.Array) and number.ndim == 0 and not is_traced(number)
+    return number.item() if is_one else number
+
+
+def _cells(
+    fits: list[Fit], values: np.ndarray, degenerate: np.ndarray, evidence: Mapping[tuple[str, int], ModelEvidence]
+) -> dict[tuple[str, int], Cell]:
+    """Return the cells of the fits of one covariance type, which have these values of the criterion."""
+    cells = {}
+    for fit, value, is_degenerate in zip(fits, values, degenerate, strict=True):
+        name = fit.mixture.covariance_type, fit.mixture.num_components
+        cells[name] = _cell(fit, float(value), bool(is_degenerate), evidence.get(name))
+    return cells
+
+
+@partial(jax.jit, static_argnums=2)
+def _separate(fits: Fit, total: Array, counts: tuple[int, ...]) -> tuple[Fit, list[Fit], jax.Array]:
+    """Return fits (len(counts), 1) as a stack, one by one without absent components, and which of them are degenerate."""
+    fits = jax.tree.map(lambda leaf: leaf[:, 0], fits)
+    each = [without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k) for i, k in enumerate(counts)]
+    return fits, each, has_degenerate_component(fits, jnp.asarray(total))
+
+
+def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
+    """Return the cell of a fit. The criterion is inf if the fit failed, or if the evidence is not finite."""
+    mixture, status, log_likelihood = fit.mixture, Status(int(fit.status)), float(fit.log_likelihood)
+    if math.isnan(value) or (evidence is None and not math.isfinite(log_likelihood)):
+        value = math.inf
+    name, k = mixture.covariance_type, mixture.num_components
+    return Cell(name, k, value, log_likelihood, status, degenerate, fit, evidence)
+
+
+def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
+    """Return the fold (N,) of each row; folds are random, and their sizes differ by at most one."""
+    uniform = np.asarray(jax.random.uniform(key, (padded_length(num_rows),)))[:num_rows]
+    return np.argsort(np.argsort(uniform)) % num_folds
+
+
+def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
+    """Return the best fit for each number of components and each row of the weights (F, N), as a stack (len(counts), F).
+
+    If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many components as the
+    largest model, so that all fits run as one batch. The components that a smaller model does not use are absent (weight 0).
+    """
+    folds = 1 if weights is None or weights.ndim == 1 else len(weights)
+    shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
+    weight = weights
+    if weights is not None and weights.ndim == 2:
+        weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
+    start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
+    starts = _sweep_starts(key, *pad_data(x, weights), np.array(sweep.counts), start_options, sweep.num_restarts)
+    fit_options: SweepOptions = {"history": False, **sweep.options}
+    fits = fit_many(starts, x, sample_weight=weight, **fit_options)
+    totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
+    concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
+    return _best(fits, totals.reshape(folds), concentration, shape)
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _sweep_starts(
+    key: jax.Array, x: jax.Array, weights: Weight, counts: Array, options: StartOptions, num_restarts: int
+) -> Mixture:
+    """Return the starts of all fits as one stack, each from a key that depends on its number of components and its fold.
+
+    The weights are an array (F, N), or weights of N rows that all fits share.
+    """
+    rows_weights = weight_or_ones(weights, x.shape[:1], x.dtype).reshape(-1, len(x))  # (F, N)
+    keys = jax.random.split(key, (options.num_components, len(rows_weights)))[jnp.asarray(counts) - 1]  # (len(counts), F)
+
+    def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
+        key, count, fold = cell
+        return restart_starts(key, x, rows_weights[fold], options, num_restarts, count)
+
+    count, fold = jnp.meshgrid(counts, jnp.arange(len(rows_weights)), indexing="ij")
+    starts = jax.lax.map(one_cell, (keys.reshape(-1), count.reshape(-1), fold.reshape(-1)))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
+
+
+@partial(jax.jit, static_argnums=3)
+def _best(fits: Fit, totals: Array, concentration: Array, shape: tuple[int, int, int]) -> Fit:
+    """Return the best restarts (len(counts), F) of fits of the shape (len(counts), F, restarts); the total weights are (F,).
+
+    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
+    """
+
+    def best(fits: Fit, total: Array) -> Fit:
+        chosen = best_of(fits, total)
+        return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
+
+    fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)
+    return jax.vmap(jax.vmap(best), in_axes=(0, None))(fits, totals)
+
+
+def _cross_validate(
+    keys: Sequence[jax.Array], x: jax.Array, weight: Array | None, covariance_type: str, sweep: _Sweep
+) -> np.ndarray:
+    """Return -2 times the log-likelihood of the held-out rows, for each number of components. `keys` holds two random keys."""
+    key_folds, key_fits = keys
+    weight = np.ones(len(x), x.dtype) if weight is None else np.asarray(weight)
+    folds = _folds(key_folds, len(x), sweep.num_folds)
+    held_out = np.where(folds == np.arange(sweep.num_folds)[:, None], weight, 0)  # (F, N): weights, 0 outside the fold
+    trained = to_host(_sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture)  # (len(counts), F)
+    densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
+    return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
+
+
+def without_absent(fit: Fit, num_components: int) -> Fit:
+    """Return a fit with only its first `num_components` components; the other components were absent from its start."""
+    mixture, kept = fit.mixture, jnp.arange(num_components)
+    covariances = mixture.covariances
+    if covariances.shape[0] == mixture.num_components:
+        covariances = covariances[kept]
+    mixture = dataclasses.replace(mixture, weights=mixture.weights[kept], means=mixture.means[kept], covariances=covariances)
+    return dataclasses.replace(fit, mixture=mixture, component_status=fit.component_status[kept])
