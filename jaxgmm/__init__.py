@@ -134,9 +134,9 @@ if typing.TYPE_CHECKING:
     from .posterior.coclustering import coclustering as coclustering
     from .posterior.diagnose import diagnose as diagnose
     from .posterior.distribution import as_distribution as as_distribution
-    from .posterior.evidence import Evidence as Evidence
-    from .posterior.evidence import EvidenceStatus as EvidenceStatus
-    from .posterior.evidence import log_evidence as log_evidence
+    from .posterior.evidence.log_evidence import Evidence as Evidence
+    from .posterior.evidence.log_evidence import EvidenceStatus as EvidenceStatus
+    from .posterior.evidence.log_evidence import log_evidence as log_evidence
     from .posterior.gibbs import gibbs as gibbs
     from .posterior.laplace import laplace as laplace
     from .posterior.model import model as model
@@ -152,7 +152,7 @@ if typing.TYPE_CHECKING:
     from .posterior.relabel import relabel as relabel
     from .posterior.result import Posterior as Posterior
     from .posterior.result import PosteriorStatus as PosteriorStatus
-    from .posterior.smc import smc as smc
+    from .posterior.smc.smc import smc as smc
     from .posterior.telescope import telescope as telescope
     from .report.write_report import write_report as write_report
     from .selection.criteria import aic as aic
@@ -191,7 +191,7 @@ _LAZY = {
     "standard_errors": ".em.standard_errors",
     "Posterior": ".posterior.result",
     "PosteriorStatus": ".posterior.result",
-    "smc": ".posterior.smc",
+    "smc": ".posterior.smc.smc",
     "telescope": ".posterior.telescope",
     "condition_on_occupied": ".posterior.occupied",
     "Modes": ".posterior.modes",
@@ -200,10 +200,10 @@ _LAZY = {
     "partition": ".posterior.partition",
     "bootstrap": ".posterior.bootstrap",
     "gibbs": ".posterior.gibbs",
-    "Evidence": ".posterior.evidence",
-    "EvidenceStatus": ".posterior.evidence",
+    "Evidence": ".posterior.evidence.log_evidence",
+    "EvidenceStatus": ".posterior.evidence.log_evidence",
     "laplace": ".posterior.laplace",
-    "log_evidence": ".posterior.evidence",
+    "log_evidence": ".posterior.evidence.log_evidence",
     "model": ".posterior.model",
     "diagnose": ".posterior.diagnose",
     "nuts": ".posterior.nuts",

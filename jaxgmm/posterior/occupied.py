@@ -22,11 +22,11 @@ from ..priors.functions import log_prior
 from ..row_sums import Weight
 from ..validation import as_weighted_data, check_count, is_traced
 from .conditionals import gibbs_state
-from .data_tempering import log_likelihoods
 from .mixing import judge_mixing, label_invariant_draws, measure_mixing
-from .particle_moves import Problem
 from .relabel import relabel
 from .result import Posterior, PosteriorStatus, check_one_posterior, is_usable
+from .smc.data_tempering import log_likelihoods
+from .smc.moves import Problem
 
 _SMALL_SHARE = 0.5  # chains with less than this multiple of the average number of draws are left out
 

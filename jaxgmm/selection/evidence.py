@@ -21,7 +21,7 @@ import numpy as np
 
 from ..posterior.conditionals import check_closed_forms, check_integer_weights
 from ..posterior.result import PosteriorStatus
-from ..posterior.smc import smc
+from ..posterior.smc.smc import smc
 from ..priors.interface import MixturePrior, check_prior
 
 Model: TypeAlias = tuple[str, int]  # covariance type and number of components

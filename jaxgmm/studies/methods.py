@@ -16,7 +16,7 @@ from ..posterior.gibbs import gibbs
 from ..posterior.laplace import laplace
 from ..posterior.nuts import nuts
 from ..posterior.result import Posterior
-from ..posterior.smc import TEMPERINGS, smc_like_start
+from ..posterior.smc.smc import TEMPERINGS, smc_like_start
 from ..validation import check_choice, check_count, check_flag, check_number
 from .method_names import POSTERIOR_METHODS
 

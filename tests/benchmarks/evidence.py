@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import gammaln, logsumexp
 
 import jaxgmm
-from jaxgmm.posterior.evidence import EvidenceStatus
+from jaxgmm.posterior.evidence.log_evidence import EvidenceStatus
 
 METHODS = ("laplace", "gibbs", "nuts")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.posterior.smc import smc_like_start
+from jaxgmm.posterior.smc.smc import smc_like_start
 from jaxgmm.studies import methods
 from jaxgmm.studies.methods import FUNCTIONS, as_method
 

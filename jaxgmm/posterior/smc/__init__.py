@@ -1,0 +1,1 @@
+"""Sequential Monte Carlo: particles that move from the prior to the posterior."""
