@@ -25,9 +25,9 @@ LAYERS = [
     "covariance.types covariance covariance.volumes covariance.axes covariance.estimates covariance.distributions datasets "
     "validation cells checkpoint tables data_frames",
     "mixture component_order incomplete.values incomplete.observations row_sums padding rounding conversions",
-    "incomplete.truncated incomplete.conditional density incomplete.imputation sampling marginals wasserstein distances "
-    "merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate priors.independent "
-    "priors.functions priors.defaults inputs selection.criteria",
+    "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling marginals "
+    "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
+    "priors.independent priors.functions priors.defaults inputs selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "

@@ -21,22 +21,8 @@ import jax.numpy as jnp
 
 from .. import covariance, linalg
 from ..mixture import Mixture
+from .censoring import LimitEffects, confined, lifted, limit_effects
 from .observations import Observations, is_diagonal, shifted_limits
-from .truncated import truncated_normal
-
-
-class LimitEffects(NamedTuple):
-    """The changes of E[u] and Cov[u] in rows with a value between limits: Cov[u] = I - G'G + change q q'.
-
-    Attributes:
-        shift: (K, D, n), the change of E[u].
-        direction: (K, D, n), q; with diagonal matrices, every feature is a direction of its own, and q is 1.
-        change: (K, 1 or D, n).
-    """
-
-    shift: jax.Array
-    direction: jax.Array
-    change: jax.Array
 
 
 class Conditional(NamedTuple):
@@ -91,37 +77,10 @@ def conditional(
     constant = mask.sum(0) * (math.log(2 * math.pi) / 2)
     log_normal = -0.5 * (solved[0] ** 2).sum(0) - half_log_det - constant[None]
     found = Conditional(log_normal, solved[0], gain, solved[1] if simulated is not None else None)
-    return found if rows.lower is None else _with_limits(found, means, factors, rows, covariance_type)
-
-
-def _with_limits(
-    given: Conditional, means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str
-) -> Conditional:
-    """Return the law of rows in which values are known to lie between limits.
-
-    With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, one value of
-    a row may be. Given the observed values, this value is normal with variance v, and q is the covariance of u with it.
-    """
-    assert rows.lower is not None
-    assert rows.upper is not None
-    d, valid = means.shape[1], (rows.lower < rows.upper).T  # rows of weight 0 may hold other limits
-    lower, upper = jnp.where(valid, rows.lower.T, -jnp.inf), jnp.where(valid, rows.upper.T, jnp.inf)
-    if given.gain.ndim == 3:
-        sd = jnp.broadcast_to(factors.lower, means.shape).T[:, :, None]
-        law = truncated_normal(*((limit[:, None] - means.T[:, :, None]) / sd for limit in (lower, upper)))  # (D, K, n)
-        shift, change = (jnp.moveaxis(leaf, 0, 1) for leaf in (law.mean, law.variance - 1))
-        effects = LimitEffects(shift, jnp.ones_like(shift), change)
-        return given._replace(log_normal=given.log_normal + law.log_probability.sum(0), limits=effects)
-    is_censored = (jnp.isfinite(lower) | jnp.isfinite(upper)).astype(means.dtype)  # (D, n), at most one in each row
-    lower_factors = jnp.broadcast_to(_dense(factors.lower, covariance_type, d), (len(means), d, d))
-    row = covariance.einsum("in,kia->kan", is_censored, lower_factors)
-    q = row - _lifted(given.gain, (given.gain * jnp.moveaxis(row, 1, 0)[None]).sum(1))
-    v = (row * q).sum(1)
-    v = jnp.where(v > 0, v, 1)
-    mean = covariance.einsum("in,ki->kn", is_censored, means) + (row * _lifted(given.gain, given.residual)).sum(1)
-    law = truncated_normal((lower.max(0)[None] - mean) / jnp.sqrt(v), (upper.min(0)[None] - mean) / jnp.sqrt(v))
-    effects = LimitEffects(q * (law.mean / jnp.sqrt(v))[:, None], q, ((law.variance - 1) / v)[:, None])
-    return given._replace(log_normal=given.log_normal + law.log_probability, limits=effects)
+    if rows.lower is None:
+        return found
+    log_probability, limits = limit_effects((found.gain, found.residual), means, factors, rows, covariance_type)
+    return found._replace(log_normal=log_normal + log_probability, limits=limits)
 
 
 def diagonal_factors(sd: jax.Array, mask: jax.Array, noise: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -166,19 +125,14 @@ def eliminate(matrix: jax.Array, *right: jax.Array) -> tuple[jax.Array, ...]:
 
 def conditional_means(given: Conditional) -> jax.Array:
     """Return E[u | y_n, k], (K, D, n)."""
-    mean = _lifted(given.gain, given.residual)
+    mean = lifted(given.gain, given.residual)
     return mean if given.limits is None else mean + given.limits.shift
-
-
-def _lifted(gain: jax.Array, f: jax.Array) -> jax.Array:
-    """Return G' f, (K, D, n)."""
-    return jnp.moveaxis(gain * f if gain.ndim == 3 else (gain * f[:, None]).sum(0), 0, 1)
 
 
 def draw_conditional(
     means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str, normal: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return log N(y_n | k), (K, n), and draws of x_n - mu_k given y_n and the component k, (K, D, n).
+    """Return log N(y_n | k), (K, n), and draws of x_n - mu_k given y_n, the limits and the component k, (K, D, n).
 
     A complete row and its noise are drawn first. The draw is then corrected by the conditional mean of the difference between
     the observed values and those of the drawn row (Hoffman & Ribak 1991), which needs no further factorisation.
@@ -195,7 +149,9 @@ def draw_conditional(
     drawn = covariance.whiten_each(factors.lower, u, covariance_type) + _noise(rows, normal[:, d:]).T[None]
     given = conditional(means, factors, rows, covariance_type, simulated=jnp.moveaxis(drawn, 1, 0))
     assert given.simulated is not None
-    u = u + _lifted(given.gain, given.residual - given.simulated)
+    u = u + lifted(given.gain, given.residual - given.simulated)
+    if rows.lower is not None:
+        u = confined((given.gain, given.residual), u, means, factors, rows, covariance_type)
     return given.log_normal, covariance.whiten_each(factors.lower, u, covariance_type)
 
 

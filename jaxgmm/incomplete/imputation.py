@@ -16,7 +16,7 @@ from ..padding import cut, pad_data
 from ..rounding import positive_factors
 from ..validation import check_count, check_key
 from .conditional import conditional, conditional_covariances, conditional_means, draw_conditional, whitened_to_data
-from .observations import Observations, check_no_limits
+from .observations import Observations
 
 
 @public
@@ -25,7 +25,7 @@ def impute(
 ) -> jax.Array:
     """Fill the missing values of data by their conditional means, or by draws from their conditional distribution.
 
-    The conditional distribution of a row is the mixture given the observed values and the label of the row. Observed values do
+    The conditional distribution of a row is the mixture given its observed values, its limits and its label. Observed values do
     not change. For estimates with valid standard errors, analyse several imputations and pool the results (Rubin 1987). To take
     the uncertainty of the mixture into account, draw one imputation under each of several draws from a posterior.
 
@@ -53,7 +53,6 @@ def impute(
     if num_imputations is None:
         padded = pad_data(rows, None, mixture).x
         return cut(_impute(mixture, padded, None, None), len(rows), -2)
-    check_no_limits(rows, "impute with a key")
     check_key(key)
     check_count(num_imputations, "num_imputations")
     bytes_ = float(num_imputations) * mixture.weights[..., 0].size * rows.x.size * rows.dtype.itemsize

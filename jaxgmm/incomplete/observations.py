@@ -264,12 +264,6 @@ def is_diagonal(covariance_type: str, noise: jax.Array | None) -> bool:
     return not covariance.is_dense(covariance_type) and (noise is None or noise.ndim == 2)
 
 
-def check_no_limits(x: Data, name: str) -> None:
-    """Raise ValueError if observations have limits, which the function `name` does not support yet."""
-    if isinstance(x, Observations) and x.lower is not None:
-        raise ValueError(f"{name} does not support limits yet; use fit, nuts or laplace, or leave the limits out.")
-
-
 def check_labels(x: Data, num_components: int) -> None:
     """Raise ValueError if the labels of observations do not match the number of components."""
     if not isinstance(x, Observations) or x.allowed is None:

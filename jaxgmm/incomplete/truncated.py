@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 _TAIL = -5.0  # below this value, log Phi is computed by a continued fraction
+_STEPS = 8  # of Newton's method for the inverse of log Phi; six give full accuracy in float64
 _TERMS = 40  # of the continued fraction; they give full accuracy in float64
 
 
@@ -43,8 +44,35 @@ def truncated_normal(low: jax.Array, high: jax.Array) -> Truncated:
     return Truncated(log_z, jnp.where(is_upper, -mean, mean), variance)
 
 
+def confine(normal: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Return draws of a standard normal variable between limits low < high, given draws without limits.
+
+    The draw z becomes the value t with (Phi(t) - Phi(low)) / (Phi(high) - Phi(low)) = Phi(z), which increases with z. Without
+    limits, z itself is returned.
+    """
+    to_high, to_low = _log_cdf(normal), _log_cdf(-normal)  # the logarithms of Phi(z) and of 1 - Phi(z)
+    below = jnp.logaddexp(_log_cdf(low) + to_low, _log_cdf(high) + to_high)  # log Phi(t)
+    above = jnp.logaddexp(_log_cdf(-low) + to_low, _log_cdf(-high) + to_high)  # log(1 - Phi(t))
+    t = _inverse_log_cdf(jnp.minimum(below, above))
+    drawn = jnp.clip(jnp.where(below < above, t, -t), low, high)
+    return jnp.where(jnp.isfinite(low) | jnp.isfinite(high), drawn, normal)
+
+
+def _inverse_log_cdf(target: jax.Array) -> jax.Array:
+    """Return t <= 0 with log Phi(t) = target, for targets up to log(1 / 2), by Newton's method.
+
+    The function log Phi increases and is concave. The steps therefore never pass the solution if they start below it.
+    """
+
+    def step(_: int, t: jax.Array) -> jax.Array:
+        value = _log_cdf(t)
+        return jnp.minimum(t - (value - target) * jnp.exp(value - _log_density(t)), 0)
+
+    return jax.lax.fori_loop(0, _STEPS, step, -jnp.sqrt(-2 * jnp.minimum(target, math.log(0.5))))
+
+
 def _log_cdf(values: jax.Array) -> jax.Array:
-    """Return log Phi of finite values. In the tail, Phi(-t) = phi(t) / (t + 1 / (t + 2 / (t + 3 / ...))); Laplace (1805).
+    """Return log Phi. In the tail, Phi(-t) = phi(t) / (t + 1 / (t + 2 / (t + 3 / ...))); Laplace (1805).
 
     For values below -20, JAX's function is only accurate to 4e-9, which the variance multiplies by the fourth power of t.
     """

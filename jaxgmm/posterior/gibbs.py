@@ -20,7 +20,7 @@ from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..covariance.types import check_classic_type
 from ..devices.chain_shards import chain_mesh, over_chains
-from ..incomplete.observations import Observations, check_no_limits
+from ..incomplete.observations import Observations
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior
@@ -74,7 +74,7 @@ def gibbs(
         key: a random key.
         start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
             and stays absent.
-        x: (N, D), or `observations`: missing values and true values are then drawn with the labels.
+        x: (N, D), or `observations`: missing, censored and true values are then drawn with the labels.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.
         num_samples: S, draws per chain.
@@ -114,7 +114,6 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    check_no_limits(inputs.x, "gibbs")
     check_classic_type(inputs.mixture.covariance_type, "gibbs")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)

@@ -22,7 +22,7 @@ from jax.core import Tracer
 from numpy.typing import ArrayLike
 from numpyro import handlers
 
-from ..incomplete.observations import Observations, check_no_limits
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
@@ -49,7 +49,7 @@ def model(
 
     Args:
         x: (N, D), or `observations`. Incomplete observations have the additional site incomplete, a factor that accounts for
-            labels and missing values.
+            labels and missing values. Limits are part of the logits of the components.
         prior: a Prior or IndependentPrior, in the units of x.
         num_components: K.
         covariance_type: "full", "tied", "diag" or "spherical".
@@ -72,7 +72,6 @@ def model(
         ['weights', 'variances', 'means', 'covariances', 'observations', 'x']
     """
     if isinstance(x, Observations):
-        check_no_limits(x, "model")
         sample_weight = x.weight
     rows = x if isinstance(x, Observations) else jnp.asarray(x)
     covariance_type = _NAMES.get(covariance_type, covariance_type)
@@ -109,8 +108,8 @@ def _observe_incomplete(
     """Declare the observed values of incomplete rows.
 
     Each missing value is replaced by 0, and its distribution by N(0, 1), which does not depend on the parameters. The factor
-    removes the densities of these values. It also adds the log probability of the label, which the logits do not contain,
-    because NumPyro divides the probabilities of the allowed components by their sum.
+    removes the densities of these values. It also adds the log probability of the label and of the limits, which the logits do
+    not contain, because NumPyro divides the probabilities of the components by their sum.
     """
     (n, d), observed, noise = rows.shape, rows.mask(), rows.noise
     if covariance_type not in ("full", "tied"):
@@ -125,6 +124,8 @@ def _observe_incomplete(
         labels = rows.allowed
         allowed = labels if labels.ndim == 2 else (labels[:, None] < 0) | (labels[:, None] == jnp.arange(len(weights)))
         logits = jnp.where(allowed, logits, -jnp.inf)
+    if rows.lower is not None:
+        logits += _log_probability_of_limits(rows, means, covariances, matrices)
     normal = dist.MultivariateNormal(jnp.where(observed[:, None], means, 0), covariance_matrix=matrices, **_checks(matrices))
     components = dist.Categorical(logits=logits, validate_args=False)  # logits of -inf are meant
     correction = jax.nn.logsumexp(logits, -1) + (d - observed.sum(-1)) / 2 * math.log(2 * math.pi)
@@ -133,6 +134,39 @@ def _observe_incomplete(
     with numpyro.plate("observations", n), handlers.mask(mask=present), handlers.scale(scale=jnp.where(present, weight, 1)):
         numpyro.sample("x", dist.MixtureSameFamily(components, normal), obs=rows.x)
         numpyro.factor("incomplete", correction)
+
+
+def _log_probability_of_limits(rows: Observations, means: jax.Array, covariances: jax.Array, matrices: jax.Array) -> jax.Array:
+    """Return the log probability that the censored values lie between their limits given the observed values, (N, K).
+
+    Args:
+        rows: observations with limits.
+        means: (K, D).
+        covariances: (K or 1, D, D).
+        matrices: the covariances of the observed values, (N, K, D, D), with the identity in place of missing values.
+    """
+    assert rows.lower is not None
+    assert rows.upper is not None
+    observed = rows.mask()[:, None]
+    cross = jnp.where(observed[..., None], covariances, 0)  # of the observed values with all values, (N, K, D, D)
+    slopes = jnp.linalg.solve(matrices, jnp.broadcast_to(cross, matrices.shape))
+    residuals = jnp.where(observed, rows.x[:, None] - means, 0)
+    center = means + (residuals[..., None] * slopes).sum(-2)
+    variances = jnp.diagonal(covariances, axis1=-2, axis2=-1) - (cross * slopes).sum(-2)
+    censored = (jnp.isfinite(rows.lower) | jnp.isfinite(rows.upper)) & (rows.lower < rows.upper)
+    sd = jnp.sqrt(jnp.where(censored[:, None], variances, 1))
+    # Derivatives with respect to infinite limits would be NaN, so that finite numbers take the place of such limits.
+    has_low, has_high = (jnp.isfinite(limit)[:, None] & censored[:, None] for limit in (rows.lower, rows.upper))
+    low = (jnp.where(has_low, rows.lower[:, None], 0) - center) / sd
+    high = (jnp.where(has_high, rows.upper[:, None], 0) - center) / sd
+    mirrored = has_low & (~has_high | (low + high > 0))  # differences of probabilities are accurate below the mean
+    low, high = jnp.where(mirrored, -high, low), jnp.where(mirrored, -low, high)
+    has_low, has_high = jnp.where(mirrored, has_high, has_low), jnp.where(mirrored, has_low, has_high)
+    normal = dist.Normal()
+    below = jnp.where(has_high, normal.log_cdf(jnp.where(has_high, high, 0)), 0)
+    share = jnp.where(has_low, normal.log_cdf(jnp.where(has_low, low, 0)) - below, -1)
+    log_probability = below + jnp.where(has_low, jnp.log(-jnp.expm1(share)), 0)
+    return jnp.where(censored[:, None], log_probability, 0).sum(-1)
 
 
 def parameters(

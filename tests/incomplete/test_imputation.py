@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from incomplete_rows import ALLOWED, LABELS, NOISE, D, X
+from incomplete_rows import ALLOWED, FIRST, LABELS, LIMITS, NOISE, VARIANCES, D, X
 
 import jaxgmm
 
@@ -39,6 +39,28 @@ def test_draws():
     assert (abs(draws.mean(0) - means) <= 5 * np.sqrt(variances / 2000) + 1e-9).all()
     missing = np.isnan(X)
     np.testing.assert_allclose(draws.var(0)[missing], variances[missing], rtol=0.3)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ["full", "diag"])
+def test_draws_between_limits(kind):
+    """Draws of censored rows lie between the limits; means and covariances are right within five standard errors.
+
+    `denoise` computes these from closed forms; `test_incomplete_sums` checks these forms by quadrature.
+    """
+    mixture, noise = random_mixture(1, kind, d=D), NOISE if kind == "full" else VARIANCES
+    found = jaxgmm.observations(X, limits=LIMITS, noise=noise)
+    draws = np.asarray(jaxgmm.impute(mixture, found, key=jax.random.key(0), num_imputations=2000))
+    means, covariances = (np.asarray(leaf) for leaf in jaxgmm.denoise(mixture, found))
+    missing = np.isnan(X)
+    assert ((draws >= LIMITS[0]) & (draws <= LIMITS[1]))[:, FIRST].all()
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    error = np.sqrt(variances / 2000)
+    assert (abs(draws.mean(0) - means) <= 5 * error)[missing].all()
+    both = missing[:, :, None] & missing[:, None]
+    deviations = draws - means
+    products = deviations[..., :, None] * deviations[..., None, :]
+    assert (abs(products.mean(0) - covariances) <= 5 * products.std(0) / np.sqrt(2000))[both].all()
 
 
 def test_stacks_and_wrong_calls():

@@ -130,7 +130,7 @@ def test_traced():
 
 
 def test_limits():
-    """Limits concern missing values only; two in a row need diagonal covariances; some functions do not support them."""
+    """Limits concern missing values only; two in a row need diagonal covariances."""
     x = np.array([[1.0, NAN], [NAN, NAN], [4.0, 5.0]])
     found = jaxgmm.observations(x, limits=(None, [2.0, 3.0]))
     np.testing.assert_array_equal(found.upper, [[np.inf, 3], [2, 3], [np.inf, np.inf]])
@@ -138,8 +138,6 @@ def test_limits():
     mixture = random_mixture(0, "full", k=2, d=2)
     with pytest.raises(ValueError, match="more than one censored value in 1 rows, the first of them row 1"):
         jaxgmm.fit(mixture, found)
-    with pytest.raises(ValueError, match="impute with a key does not support limits yet"):
-        jaxgmm.impute(random_mixture(0, "diag", k=2, d=2), found, key=jax.random.key(0), num_imputations=2)
     with pytest.raises(ValueError, match="a lower limit that is not below the upper limit in row 1"):
         jaxgmm.observations(x, limits=([2.0, 2.0], [2.0, 3.0]))
     with pytest.raises(ValueError, match=r"limits has an array of shape \(3,\)"):
