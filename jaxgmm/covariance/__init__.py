@@ -115,6 +115,19 @@ def transform_scatter(factor: jax.Array, scatter: jax.Array, covariance_type: st
     return factor**2 * scatter
 
 
+def compose(factor: jax.Array, other: jax.Array, covariance_type: str) -> jax.Array:
+    """Return F_k G_k for two factors or whiteners of each component, in the shape of a factor."""
+    return einsum("...ij,...jk->...ik", factor, other) if is_dense(covariance_type) else factor * other
+
+
+def symmetric_outer(first: jax.Array, second: jax.Array, covariance_type: str) -> jax.Array:
+    """Return u v' + v u' of vectors (..., D) as a scatter: dense (..., D, D), or its diagonal (..., D)."""
+    if is_dense(covariance_type):
+        product = first[..., :, None] * second[..., None, :]
+        return product + jnp.swapaxes(product, -1, -2)
+    return 2 * first * second
+
+
 def outer(vectors: jax.Array, covariance_type: str) -> jax.Array:
     """Return the outer product v v' of vectors (..., D) as a scatter: dense (..., D, D), or its diagonal (..., D)."""
     if is_dense(covariance_type):

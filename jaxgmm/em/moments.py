@@ -63,6 +63,39 @@ class Moments(Printed):
         """Return the moments of two data sets combined; both must be computed under the same mixture."""
         return jax.tree.map(jnp.add, self, other)
 
+    def carried(self, old: Mixture, new: Mixture) -> Moments:
+        """Return these moments, which are in the whitened coordinates of `old`, in those of `new`.
+
+        With A = L_new^-1 L_old and b = L_new^-1 (mu_old - mu_new), exactly:
+
+            first' = A first + count b,    second' = A second A' + A first b' + b (A first)' + count b b'
+
+        Stochastic EM needs this: moments under different mixtures can be averaged only in the same coordinates.
+        Responsibilities and log_likelihood remain those under `old`.
+
+        Args:
+            old: the Mixture under which the moments were computed.
+            new: a Mixture with the same numbers of components and features and the same covariance type.
+
+        Returns:
+            Moments in the coordinates of `new`.
+
+        Raises:
+            ValueError: the two mixtures differ in shape or covariance type.
+
+        Example:
+            >>> import jaxgmm, numpy as np
+            >>> old, new = (jaxgmm.make_mixture([1.0], [[mean]], [[[4.0]]]) for mean in (0.0, 2.0))
+            >>> jaxgmm.e_step(old, np.array([[4.0]])).carried(old, new).first.tolist()
+            [[1.0]]
+        """
+        if (old.means.shape, old.covariance_type) != (new.means.shape, new.covariance_type):
+            raise ValueError(
+                f"old has means {old.means.shape} and covariance_type {old.covariance_type!r}, new has means {new.means.shape} "
+                f"and {new.covariance_type!r}; two mixtures of one form were expected."
+            )
+        return carried(self, old, positive_factors(old), new, positive_factors(new))
+
     def _tables(self) -> list[Table]:
         """Return the table that `repr` shows. It contains the first and second moments, divided by the counts."""
         *batch, k, d = self.first.shape
@@ -81,6 +114,20 @@ class Moments(Printed):
         title += f": total weight {number(count.sum(dtype=float))}, log-likelihood {float(self.log_likelihood):.4f} nats"
         note = "in standard deviations of each component: 0 and 1 where EM has settled"
         return [Table(title, ("k", "count", "first / count", "second / count"), rows, [note])]
+
+
+def carried(
+    moments: Moments, old: Mixture, factors: covariance.Factors, new: Mixture, new_factors: covariance.Factors
+) -> Moments:
+    """Return moments in the whitened coordinates of `new`, given those of `old` and the factors of both."""
+    name = old.covariance_type
+    change = covariance.compose(new_factors.whitener, factors.lower, name)
+    shift = covariance.transform(new_factors.whitener, old.means - new.means, name)
+    first = covariance.transform(change, moments.first, name)
+    second = covariance.transform_scatter(change, moments.second, name) + covariance.symmetric_outer(first, shift, name)
+    second += covariance.expand(moments.count, name) * covariance.outer(shift, name)
+    first += moments.count[..., None] * shift
+    return Moments(moments.count, first, second, moments.log_likelihood)
 
 
 @public

@@ -1,6 +1,6 @@
 """Fit data on disk by `fit_batches`: peak memory, and seconds a pass beside `fit` in memory and beside scikit-learn.
 
-    python tests/benchmarks/scale.py [memory] [speed] [sklearn] [--rows N] [--folder DIR]        (without a name: all)
+    python tests/benchmarks/scale.py [memory] [speed] [sklearn] [passes] [--rows N] [--folder DIR]        (without a name: all)
 
 The data are N x 8 float32 rows in one npy file (default: 5e7 rows, 1.6 GB) in the folder DIR (default: a temporary one), and
 there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so timings read
@@ -12,6 +12,9 @@ speed: seconds of a pass over the file, and of the same number of rows in steps 
     most 1.15 times as long.
 sklearn: seconds of one E-step and M-step of scikit-learn on the memory map, and its peak memory. Target: at least 10 times as
     long as a pass of `fit_batches`.
+passes: the number of passes over a million rows (or N, if fewer) of overlapping clusters until the log-likelihood is within
+    1e-6 nats a row of that with which plain EM ends, for plain EM, `accelerate`, `online` and both. Target: a third of plain
+    EM's. These numbers do not depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from pathlib import Path
 import numpy as np
 
 D, K, BATCH, IN_MEMORY = 8, 16, 500_000, 1_000_000
-SECTIONS = ("memory", "speed", "sklearn")
+SECTIONS = ("memory", "speed", "sklearn", "passes")
+OVERLAPPING = 1.5  # standard deviation of the means of clusters of unit variance
 
 
 def write_data(path: Path, rows: int) -> None:
@@ -113,6 +117,38 @@ def measure_sklearn(path: Path) -> dict[str, float]:
     return {"seconds": time.perf_counter() - begin, "peak": memory("VmHWM") - before}
 
 
+def print_passes(rows: int) -> None:
+    """Print the number of passes that each kind of EM needs for the log-likelihood of plain EM."""
+    import jax
+
+    import jaxgmm
+
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(0)
+    centers = OVERLAPPING * rng.normal(size=(K, D))
+    x = (centers[rng.integers(K, size=rows)] + rng.normal(size=(rows, D))).astype(np.float32)
+    batches = jaxgmm.read_batches(x, BATCH // 5)
+    start = jaxgmm.initialize_batches(jax.random.key(1), batches, num_components=K)
+    kinds = {"plain": {}, "accelerate": {"accelerate": True}, "online": {"online": True}}
+    kinds |= {"online and accelerate": kinds["accelerate"] | kinds["online"]}
+    goal, plain = None, 0
+    for name, options in kinds.items():
+        begin = time.process_time()
+        fit = jaxgmm.fit_batches(start, batches, max_iter=3000, progress=False, **options)
+        seconds = time.process_time() - begin
+        history = np.asarray(fit.history, float)[: int(fit.num_iter) + 1] / rows
+        goal = float(fit.log_likelihood) / rows - 1e-6 if goal is None else goal
+        reached = np.flatnonzero(history >= goal)
+        passes = int(reached[0]) + 1 if len(reached) else None
+        plain = plain or passes or 0
+        ratio = f"{plain / passes:.1f} times fewer (target 3)" if passes else "does not reach it"
+        print(
+            f"{name}: {passes} passes to the log-likelihood of plain EM less 1e-6 nats a row, {ratio}; {len(history)} passes "
+            f"to the end at {float(fit.log_likelihood) / rows - goal - 1e-6:+.1e}; {seconds:.0f} s of processor time",
+            flush=True,
+        )
+
+
 def in_process(work: str, path: Path) -> dict[str, float]:
     """Run one measurement in a new process."""
     command = [sys.executable, __file__, "--measure", work, "--path", str(path)]
@@ -134,6 +170,10 @@ def main() -> None:
         parser.error(f"one of {', '.join(SECTIONS)} was expected")
     if options.measure:
         print(json.dumps(measure(options.measure, options.path)))
+        return
+    if "passes" in sections:
+        print_passes(min(int(options.rows), IN_MEMORY))
+    if sections == {"passes"}:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder, rows = options.folder or Path(temporary), int(options.rows)

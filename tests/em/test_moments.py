@@ -29,6 +29,31 @@ def test_e_step_is_the_oracles(covariance_type, x64):
     assert_moments_close(e_step(mixture, x, sample_weight=w), oracle.e_step(mixture, x, w), 1e-10)
 
 
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_carried_moments_are_those_of_the_new_coordinates(covariance_type, x64):
+    """Each row is whitened by the new mixture and weighted by its responsibilities under the old one."""
+    old, new = random_mixture(0, covariance_type), random_mixture(1, covariance_type)
+    x, w = random_data(0), random_weight(0)
+    r = w[:, None] * np.asarray(jaxgmm.responsibilities(old, x))
+    expected = oracle.e_step(old, x, w)
+    (k, d), is_dense = old.means.shape, expected.second.ndim == 3
+    for i, matrix in enumerate(jaxgmm.covariance.to_dense(np.asarray(new.covariances), covariance_type, k, d)):
+        z = np.linalg.solve(np.linalg.cholesky(matrix), (x - new.means[i]).T).T
+        second = np.einsum("n,ni,nj->ij", r[:, i], z, z)
+        expected.first[i] = r[:, i] @ z
+        expected.second[i] = second if is_dense else second.diagonal()
+    moments = e_step(old, x, sample_weight=w)
+    assert_moments_close(moments.carried(old, new), expected, 1e-10)
+    assert_moments_close(moments.carried(old, new).carried(new, old), moments, 1e-10)
+
+
+def test_moments_of_other_forms_cannot_be_carried(x64):
+    """The two mixtures must have the same covariance type."""
+    full, diag = random_mixture(0, "full"), random_mixture(0, "diag")
+    with pytest.raises(ValueError, match="two mixtures of one form were expected"):
+        e_step(full, random_data(0)).carried(full, diag)
+
+
 @pytest.mark.parametrize("covariance_type", ["tied", "spherical"])
 def test_moments_add(covariance_type, x64):
     """Chunks of 1, of 7 and of N rows, and uneven parts added with `+`, give the moments of all rows."""

@@ -13,7 +13,7 @@ from ...checkpoint import Checkpoint, check_target
 from ...mixture import MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
-from ...validation import check_progress, is_traced
+from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options
 from ..fit_warnings import emit_warnings
 from ..loop import Options
@@ -33,6 +33,7 @@ def fit_batches(
     max_iter: int = 1000,
     reg_covar: ArrayLike | None = None,
     accelerate: bool = False,
+    online: bool = False,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Fit:
@@ -53,6 +54,13 @@ def fit_batches(
         max_iter: the largest number of steps.
         reg_covar: as in `fit`.
         accelerate: as in `fit`. Acceleration pays most here, where each E-step reads all data.
+        online: whether to begin with stochastic EM, which takes an M-step after each block of some hundred rows: Cappé &
+            Moulines (2009), with the step size (t + 20)^-0.6 and averaged moments. The first pass evaluates the start, at most
+            ten stochastic passes follow, and all later passes are exact, so that the fit can end only with an exact pass. All
+            passes count as steps, and `history` repeats the objective of the start for the stochastic ones. If they lead to a
+            lower objective than that of the start, their result is not used. `online` saves passes where EM converges slowly
+            and there are many rows, but a stochastic pass takes about five times as much computing as an exact one. The order
+            of the rows should be random. With `accelerate`, the exact passes are accelerated.
         checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
             it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
             that of a fit that was not interrupted. The batches must then be the same, in the same order.
@@ -84,12 +92,14 @@ def fit_batches(
     shape = (start.num_components, start.num_features, start.covariance_type)
     numbers: dict[str, Any] = {"tol": tol, "reg_covar": reg_covar}
     check_options(prior, shape, max_iter=max_iter, accelerate=accelerate, chunk_size=None, **numbers)
+    check_flag(online, "online")
     check_progress(progress)
     check_target(checkpoint)
     problem, options = EMProblem(None, None, prior, numbers["reg_covar"]), Options(max_iter, bool(accelerate), None)
-    run = Run(start, problem, tol, options, Source(batches, Layout(start.num_features), 2 if max_iter else 1))
+    source = Source(batches, Layout(start.num_features), 2 if max_iter else 1)
+    run = Run(start, problem, tol, options, source, online=bool(online))
     if checkpoint is not None:
-        run.resume(Checkpoint(checkpoint, design(start, problem, tol, options), "fit"))
+        run.resume(Checkpoint(checkpoint, design(start, problem, tol, options, bool(online)), "fit"))
     with progress_bar(None, " rows", progress) as bar:
         result = run.to_end(bar)
     emit_warnings(result, run.start, run.arguments, accelerate=bool(accelerate), constant=run.constant_columns())

@@ -126,7 +126,7 @@ def begin(
 def first_trial(start: Mixture, origin: Origin, tol: jax.Array) -> Trial:
     """Return the start as the mixture that the first pass evaluates."""
     centered = dataclasses.replace(start, means=start.means - origin.center[None])
-    return _trial(Proposal(centered, None, jnp.array(False)), tol)
+    return trial_of(Proposal(centered, None, jnp.array(False)), tol)
 
 
 @jax.jit
@@ -146,7 +146,7 @@ def advance(
     value = with_objective(mixture, problem, factors, component, log_likelihood)
     memory = state.memory if trial.proposal.memory is None else trial.proposal.memory
     state = accept(problem, state, Proposal(mixture, memory, trial.proposal.extrapolated), value)
-    return state, _trial(propose(problem, state), tol)
+    return state, trial_of(propose(problem, state), tol)
 
 
 @jax.jit
@@ -155,7 +155,7 @@ def finish(problem: CenteredProblem, state: EMState, start: Mixture) -> Fit:
     return finalize(problem, state, start)
 
 
-def _trial(proposal: Proposal, tol: jax.Array) -> Trial:
+def trial_of(proposal: Proposal, tol: jax.Array) -> Trial:
     """Return a proposal with the choice of the kernel for it."""
     mixture = proposal.mixture
     factors = covariance.factorize(mixture.covariances, mixture.covariance_type, mixture.num_features)
@@ -172,6 +172,11 @@ def add_batch(done: Pass, batch: Batch, trial: Trial | None, origin: Origin | No
             rows = (origin.first, batch.x, batch.weight)
             done.data_sums = add_data_sums(done.data_sums, *rows, trial.proposal.mixture.covariance_type)
         jax.block_until_ready((done.sums, done.data_sums))
+    count_batch(done, batch)
+
+
+def count_batch(done: Pass, batch: Batch) -> None:
+    """Count a batch and its rows in place."""
     done.next_batch += 1
     done.num_rows += batch.num_rows
     done.num_positive += batch.num_positive

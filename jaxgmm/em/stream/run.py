@@ -19,6 +19,7 @@ from ..loop import EMState, Options, is_running
 from ..problem import CenteredProblem, EMProblem
 from ..result import Fit
 from .batches import Batch, Source
+from .online import OnlineState, accept_average, begin_online, count_pass, end_online, online_rows, stochastic_passes
 from .passes import (
     Origin,
     Pass,
@@ -27,6 +28,7 @@ from .passes import (
     add_batch,
     advance,
     begin,
+    count_batch,
     finish,
     first_trial,
     origin_of,
@@ -36,7 +38,7 @@ from .passes import (
 )
 
 SECONDS_BETWEEN_WRITES = 10.0  # within a pass; the checkpoint is also written after each pass
-_FORMAT = 1  # the number of the format of checkpoints
+_FORMAT = 2  # the number of the format of checkpoints
 _COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_rows")
 
 
@@ -49,9 +51,12 @@ class Run:
         tol: as in `fit`.
         options: the static options of the fit.
         source: the batches.
+        online: whether passes of stochastic EM follow the first pass; the module `online` describes the order of passes.
     """
 
-    def __init__(self, start: Mixture, problem: EMProblem, tol: Any, options: Options, source: Source) -> None:
+    def __init__(
+        self, start: Mixture, problem: EMProblem, tol: Any, options: Options, source: Source, *, online: bool = False
+    ) -> None:
         """Begin before the first pass. Arguments are cast to the dtype of the data when the first batch is read."""
         self.start, self.arguments, self.tol, self.options, self.source = start, problem, tol, options, source
         self.checkpoint: Checkpoint | None = None
@@ -64,6 +69,8 @@ class Run:
         self.problem: CenteredProblem | None = None
         self.state: EMState | None = None
         self.trial: Trial | None = None
+        self.num_stochastic = stochastic_passes(options.max_iter) if online else 0
+        self.online: OnlineState | None = None
         self._written = time.monotonic()
 
     @property
@@ -101,13 +108,23 @@ class Run:
             if batch.place >= self.done.next_batch:
                 if batch.num_positive and self.origin is None:
                     self._begin(origin_of(batch))
-                add_batch(self.done, batch, self.trial, self.origin)
+                self._use(batch)
             after(batch)
         self._check_rows()
         self._end_pass()
         self._save()
         assert self.state is not None
         bar.set_postfix_str(f"pass {self.num_passes}, objective {float(self.state.objective):.9g}")
+
+    def _use(self, batch: Batch) -> None:
+        """Add the rows of a batch to the sums of an exact pass, or take the steps of stochastic EM for them."""
+        if self.online is None:
+            add_batch(self.done, batch, self.trial, self.origin)
+            return
+        if batch.num_positive:
+            assert self.problem is not None
+            self.online = online_rows(self.online, self.problem, batch, self.total_rows)
+        count_batch(self.done, batch)
 
     def _begin(self, origin: Origin) -> None:
         """Cast all arguments to the dtype of the data, and make the start the first proposal."""
@@ -118,7 +135,10 @@ class Run:
         self.done.data_sums = with_error(zero_data_sums(self.start))
 
     def _end_pass(self) -> None:
-        """Accept or reject the proposal that the pass has evaluated, and make the next proposal."""
+        """Accept or reject the proposal that an exact pass has evaluated, and make the next proposal."""
+        if self.online is not None:
+            self._end_stochastic_pass()
+            return
         assert self.origin is not None
         assert self.done.sums is not None
         if self.state is None:
@@ -126,8 +146,29 @@ class Run:
             self.problem, self.state = self._prepared()
         assert self.problem is not None
         sums, center = self.done.sums[0], self.origin.center
-        self.state, self.trial = advance(self.problem, self.state, self.trial, sums, center, self.tol)
+        assert self.trial is not None
+        if self.num_stochastic and self.num_passes == self.num_stochastic + 1:
+            self.state, self.trial = accept_average(self.problem, self.state, self.trial, sums, self.tol)
+        else:
+            self.state, self.trial = advance(self.problem, self.state, self.trial, sums, center, self.tol)
         self.origin = Origin(self.origin.first, self.problem.center)
+        if self.num_stochastic and self.num_passes == 0:
+            self.online = begin_online(self.problem, self.state, self.trial)
+        self._begin_next_pass()
+
+    def _end_stochastic_pass(self) -> None:
+        """Count a stochastic pass; after the last one, the next pass evaluates the mixture that they have found."""
+        assert self.problem is not None
+        assert self.state is not None
+        assert self.trial is not None
+        assert self.online is not None
+        self.state = count_pass(self.state)
+        if self.num_passes == self.num_stochastic:
+            self.trial, self.online = end_online(self.problem, self.online, self.trial, self.tol), None
+        self._begin_next_pass()
+
+    def _begin_next_pass(self) -> None:
+        """Count a pass, and begin the next one without sums."""
         self.num_passes += 1
         self.done = Pass(with_error(zero_sums(self.start)))
 
@@ -189,6 +230,8 @@ class Run:
             trial_and_sums = (self.trial, zero_sums(self.start), self.problem.center)
             _, trial = jax.eval_shape(advance, self.problem, blank, *trial_and_sums, self.tol)
             self.state, self.trial = _restored(blank, held, "state"), _restored(trial, held, "trial")
+            if "online 0" in held:
+                self.online = _restored(jax.eval_shape(begin_online, self.problem, blank, trial), held, "online")
 
     def _save(self) -> None:
         """Write the present state to the checkpoint, if there is one."""
@@ -198,6 +241,7 @@ class Run:
         data_sums = done.data_sums if self.data_sums is None else self.data_sums
         parts = {"origin": self.origin, "sums": done.sums, "data_sums": data_sums}
         parts |= {} if self.state is None else {"state": self.state, "trial": self.trial}
+        parts |= {} if self.online is None else {"online": self.online}
         arrays = {f"{name} {i}": leaf for name, part in parts.items() for i, leaf in enumerate(jax.tree.leaves(part))}
         length = self.source.layout.length
         counts = (self.num_passes, done.next_batch, done.num_rows, done.num_positive, length, self.total_rows)
@@ -207,7 +251,7 @@ class Run:
         self._written = time.monotonic()
 
 
-def design(start: Mixture, problem: EMProblem, tol: Any, options: Options) -> dict[str, object]:
+def design(start: Mixture, problem: EMProblem, tol: Any, options: Options, online: bool) -> dict[str, object]:
     """Return everything except the data on which the numbers of a fit depend, in types that JSON has."""
     k, d = start.means.shape
     libraries = {name: version for name, version in versions().items() if name in ("jax", "numpy")}
@@ -218,6 +262,7 @@ def design(start: Mixture, problem: EMProblem, tol: Any, options: Options) -> di
         "tol": float(tol),
         "max_iter": options.max_iter,
         "accelerate": options.accelerate,
+        "online": online,
         "reg_covar": None if problem.reg_covar is None else float(problem.reg_covar),
         "prior": None if problem.prior is None else _digest(problem.prior),
         "start": _digest(start),

@@ -37,12 +37,15 @@ def assert_bitwise(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("accelerate", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_resumed_fits_are_bitwise_equal(accelerate, tmp_path, monkeypatch, x64):
+SLOW = [pytest.param({"accelerate": True, "online": flag}, marks=pytest.mark.slow) for flag in (False, True)]
+
+
+@pytest.mark.parametrize("further", [{}, {"online": True}, *SLOW])
+def test_resumed_fits_are_bitwise_equal(further, tmp_path, monkeypatch, x64):
     """The fit is interrupted in the first pass, between two passes and inside a pass; then it continues."""
     monkeypatch.setattr(run, "SECONDS_BETWEEN_WRITES", -1.0)
     start, _, _, batches = problem()
-    options = OPTIONS | {"accelerate": accelerate}
+    options = OPTIONS | further
     expected = jaxgmm.fit_batches(start, batches, **options)
     path = tmp_path / "run.npz"
     for place in ((1, 4), (2, 0), (3, 3)):
