@@ -5,7 +5,7 @@
 Each data set has twelve rows in three groups: one near -5, one near 5, and one at a random place, within 0.4 of 0 for every
 other data set and anywhere between the others for the rest. Two components share the middle group out in up to two ways. The
 prior holds the variance near 1 and the weights near 1/2, so the posterior can be integrated over a grid of the two means, and
-over quantiles of the prior of variance and weights. The mass of a mode is the integral over the points from which EM climbs
+over quantiles of the prior of variance and weights. The mass of a mode is the integral over the means from which EM climbs
 to it. A data set counts as bimodal if the second mode holds more than 5 %, and as unimodal if EM climbs to one mode from
 every point of the grid; other data sets are left out. EM starts at random, and `compare` gets its fit and draws by `smc`.
 """
@@ -46,10 +46,20 @@ def random_rows(seed):
 
 
 def climb(low, high, x):
-    """Return the two means to which EM climbs from given means (M,), with variance 1 and equal weights."""
-    for _ in range(80):
-        share = 1 / (1 + np.exp(np.clip((x - low) ** 2 / 2 - (x - high) ** 2 / 2, -300, 300)))  # (N, M), of the low component
+    """Return the two means (M, 2) to which EM for the posterior mode climbs from given means (M,).
+
+    EM starts with variance 1 and equal weights, and updates them together with the means. Its fixed points are therefore the
+    modes of the whole posterior.
+    """
+    weight, variance = np.full(low.shape, 0.5), np.ones(low.shape)
+    for _ in range(300):
+        log_odds = np.log(weight / (1 - weight)) + ((x - high) ** 2 - (x - low) ** 2) / 2 / variance  # (N, M)
+        share = 1 / (1 + np.exp(-np.clip(log_odds, -300, 300)))  # of the low component
+        count = share.sum(0)
         low, high = ((s * x).sum(0) / (PRECISION + s.sum(0)) for s in (share, 1 - share))
+        weight = (CONCENTRATION - 1 + count) / (2 * CONCENTRATION - 2 + len(x))
+        scatter = (share * (x - low) ** 2 + (1 - share) * (x - high) ** 2).sum(0) + PRECISION * (low**2 + high**2)
+        variance = (DEGREES + scatter) / (DEGREES + 2 + len(x) + 2)
     return np.stack([low, high], 1)
 
 
