@@ -183,7 +183,7 @@ def calibration_batch(num_datasets: int, num_draws: int, num_observations: int, 
 
 
 def coverage_runs(num_datasets: int) -> int:
-    """Return the number of runs of one program in a coverage study with `num_datasets` data sets."""
+    """Return how often a coverage study with `num_datasets` data sets runs each of its compiled programs."""
     return -(-num_datasets // _COVERAGE_RUN)
 
 

@@ -155,7 +155,7 @@ def _merge_all(t: np.ndarray, weight: np.ndarray) -> Merging:
         entropies.append(_entropies(t, weight).sum())
         merged.append((g, h))
     entropy = np.array(entropies[::-1])
-    entropy[0] = 0.0  # one cluster holds every point, up to rounding
+    entropy[0] = 0.0  # all probabilities of one cluster are 1; their computed sums differ from 1 by rounding
     return Merging(np.array(groups[::-1]), entropy, np.array(merged[::-1], int).reshape(-1, 2), _bend(entropy))
 
 

@@ -95,8 +95,8 @@ def progress_bar(total: int | None, unit: str, wanted: bool | None) -> Iterator[
 def program_bar(total: int, unit: str, wanted: bool | None) -> Iterator[jax.Array | None]:
     """Show a bar for a compiled program, and provide the number () that identifies it; without a bar, provide None.
 
-    See `progress_bar` for the arguments. The program passes the number to `advance`. It must have finished when the `with`
-    statement ends: use `jax.block_until_ready` on its result.
+    See `progress_bar` for the arguments. The program passes the number to `advance`. The program must have finished when the
+    `with` statement ends: use `jax.block_until_ready` on its result.
     """
     with progress_bar(total, unit, wanted) as bar:
         if bar.disable:

@@ -226,7 +226,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _draw(self, key: jax.Array, x: np.ndarray, prior: MixturePrior | None, weight: np.ndarray | None) -> Posterior:
         """Return the posterior that the parameter `posterior` asks for."""
-        from .studies.methods import as_method  # imports numpyro, which fits do not need
+        # imported on first use, because the module imports numpyro, which fits do not need
+        from .studies.methods import as_method
 
         assert self.posterior is not None
         _, draw = as_method(self.posterior, **(self.posterior_options or {}))

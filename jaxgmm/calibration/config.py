@@ -73,7 +73,7 @@ def check_counts(
     check_count(num_datasets, "num_datasets")
     check_count(num_observations, "num_observations", num_components)
     check_count(num_draws, "num_draws", 3)
-    check_memory(8.0 * num_datasets * num_components, f"num_datasets={num_datasets}")  # the ranks
+    check_memory(8.0 * num_datasets * num_components, f"num_datasets={num_datasets}")  # the ranks take at least this memory
     check_memory(4.0 * num_observations * num_components, f"num_observations={num_observations}")
     check_memory(4.0 * num_draws * num_components, f"num_draws={num_draws}")
     if thin is not None:

@@ -29,8 +29,9 @@ from .rehearsal import Rehearsal, is_tiny, is_worthwhile, rehearse_approximation
 from .startup import compile_quickly
 
 _SEARCH_SAMPLES = 500  # largest number of particles in a run of `smc` that only searches for modes
-# If --restarts is at least this number, the program that fits --restarts starts, which is already compiled, is called until it
-# has fitted all new starts. If --restarts is smaller, one call fits all new starts, and its program must be compiled first.
+# The fit itself has already compiled a program that fits as many starts as --restarts says. If this number of starts is at
+# least _FEWEST_AT_ONCE, that program is called until all new starts are fitted. Otherwise, a program for all new starts at
+# once is compiled.
 _FEWEST_AT_ONCE = 4
 _ACTIVITIES = {
     "nuts": "sampling the posterior by NUTS",
@@ -181,8 +182,9 @@ def _draw_and_rehearse(
 def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
     """Return the best fit of EM from new starts.
 
-    The program that fits --restarts starts is already compiled, so it is called until it has fitted all new starts. If
-    --restarts is 1, 2 or 3, this would take too many calls. Instead, a program that fits all new starts at once is compiled.
+    The fit itself has already compiled a program that fits as many starts as --restarts says. This program is called until
+    all new starts are fitted. If --restarts is 1, 2 or 3, this would take too many calls. In this case, a program that fits
+    all new starts at once is compiled.
     """
     from ..comparison.mode_search import NUM_RESTARTS, best_of_restarts
 

@@ -14,7 +14,7 @@ from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_json
 from .records import arrays_as_lists, command_record, fit_record, mixture_record
 
-# options for data that are in memory
+# options that only work for data in memory
 _NEED_MEMORY = ("labels", "drop", "delimiter", "decimal", "array", "missing", "noise_columns", "label_column")
 
 

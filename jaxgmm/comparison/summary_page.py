@@ -87,7 +87,8 @@ def _quantity_lines(page: PageContents, most: int) -> list[str]:
     left_out = []
     if len(chosen) < len(names):
         which = "those outside an interval first, then by kind and by distance from EM"
-        left_out = [f"{len(chosen)} of {len(names)} quantities: {which}."]  # in one line, which `most` takes into account
+        # this text takes one line, which `most` takes into account
+        left_out = [f"{len(chosen)} of {len(names)} quantities: {which}."]
     return [*table.text().splitlines(), *left_out, *legend]
 
 

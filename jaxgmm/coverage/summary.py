@@ -187,7 +187,7 @@ def _errors(error: np.ndarray) -> _Errors:
     bias, bias_se = _mean(error)
     square, square_se = _mean(error**2)
     rmse = math.sqrt(square) if square >= 0 else math.nan
-    rmse_se = square_se / (2 * rmse) if rmse > 0 else square_se  # by the delta method
+    rmse_se = square_se / (2 * rmse) if rmse > 0 else square_se  # this follows from the delta method
     return {"num_estimates": len(error), "bias": bias, "bias_se": bias_se, "rmse": rmse, "rmse_se": rmse_se}
 
 

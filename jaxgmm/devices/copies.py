@@ -32,7 +32,7 @@ def arrays_in(values: Iterable[object]) -> Iterator[jax.Array]:
 
 def copy_arrays(tree: Any, copy: Callable[[jax.Array], jax.Array]) -> Any:
     """Return a pytree with copy(array) in place of each concrete array; if no array changes, return the pytree itself."""
-    if isinstance(tree, dict):  # JAX would sort its keys
+    if isinstance(tree, dict):  # jax.tree.map would sort the keys
         return {key: copy_arrays(value, copy) for key, value in tree.items()}
     if isinstance(tree, tuple) and not hasattr(tree, "_fields"):
         return tuple(copy_arrays(value, copy) for value in tree)

@@ -62,7 +62,7 @@ def cast(array: jax.Array, dtype: DTypeLike) -> jax.Array:
 
 def extremes(array: jax.Array) -> tuple[float, float]:
     """Return the smallest and the largest value of a concrete array; this also works while jit traces the caller."""
-    if is_global(array):  # if there is a NaN, both are NaN in all processes; collective operations can lose a NaN
+    if is_global(array):  # collective operations can lose a NaN, so the processes exchange their extremes
         own = [extremes(part) for (part,) in own_parts(array) if isinstance(part, jax.Array) and part.size]
         low, high = np.array(own or [(np.inf, -np.inf)]).T
         every = of_all_processes(np.array([low.min(), high.max()]), array)

@@ -25,10 +25,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .copies import arrays_in, copy_arrays
 
-# the public functions that take global arrays
+# names of the public functions that take global arrays
 _FUNCTIONS = {"e_step", "fit", "initialize", "fit_restarts", "fit_many", "default_prior", "standard_errors"}
 _FUNCTIONS |= {"bic", "aic", "icl", "log_prob", "responsibilities", "predict", "laplace", "gibbs", "nuts", "log_evidence"}
-_BYTES = 32  # of a hash or of a name, when processes exchange them
+_BYTES = 32  # length of a hash or of a name that processes exchange
 _is_inside: ContextVar[bool] = ContextVar("whether a public function has called the present one", default=False)
 
 
@@ -48,7 +48,8 @@ def of_all_processes(values: np.ndarray, array: jax.Array) -> np.ndarray:
         rows = NamedSharding(mesh, PartitionSpec("device"))
         own = jax.make_array_from_callback((mesh.size, len(words)), rows, lambda index: words[None])
         found = np.asarray(_copy_to_all(mesh)(own))
-    first = np.unique([device.process_index for device in devices], return_index=True)[1]  # one device of each process
+    # indices of one device of each process
+    first = np.unique([device.process_index for device in devices], return_index=True)[1]
     return found[first].view(values.dtype).reshape(-1, *values.shape)
 
 
@@ -205,7 +206,7 @@ def _hash(value: object) -> bytes:
             found.update(repr((array.shape, str(array.dtype))).encode())
             found.update(repr(array.tolist()).encode() if array.dtype == object else np.ascontiguousarray(array).tobytes())
         else:
-            name = getattr(leaf, "__qualname__", None)  # the default text of a function has an address
+            name = getattr(leaf, "__qualname__", None)  # a repr holds an address, which differs between processes
             found.update((repr(leaf) if name is None else f"{leaf.__module__}.{name}").encode())
     return found.digest()
 

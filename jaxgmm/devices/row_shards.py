@@ -142,7 +142,7 @@ def cumulative_sums(values: jax.Array, rows: ShardedRows | None) -> tuple[jax.Ar
     by_row, num_shards = PartitionSpec(rows.axes), _num_shards(rows)
 
     def of_shard(values: jax.Array) -> tuple[jax.Array, jax.Array]:
-        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # counts, if the values are booleans
+        own, shard = jnp.cumsum(values), jax.lax.axis_index(rows.axes)  # if the values are booleans, these sums are counts
         totals = jax.lax.psum(jnp.where(jnp.arange(num_shards) == shard, own[-1], 0), rows.axes)
         # the totals are added one after another, so that the sums do not fall where the rows of the next device begin
         before = jax.lax.scan(lambda sum_, total: (sum_ + total, sum_), jnp.zeros_like(totals[0]), totals)[1]
@@ -157,7 +157,7 @@ def search_sums(sums: jax.Array, values: jax.Array, rows: ShardedRows | None, si
     """Return `jnp.searchsorted` of values (M,) in ascending sums (N,) with one entry for each row."""
     if rows is None:
         return jnp.searchsorted(sums, values, side=side)
-    copies = jnp.broadcast_to(values, (_num_shards(rows), *values.shape))  # one for each device
+    copies = jnp.broadcast_to(values, (_num_shards(rows), *values.shape))  # each device has its own copy
     return sum_over_shards(lambda part, copy: jnp.searchsorted(part, copy[0], side=side), rows, (sums, copies))
 
 

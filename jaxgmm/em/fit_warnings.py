@@ -174,7 +174,7 @@ def _column_ranges(x: jax.Array, weights: jax.Array | None, most: int | None, co
     parts = [(x, weights)]
     if is_global(x):
         parts = own_parts(x) if weights is None else own_parts(x, weights)
-    ranges = np.full((2, len(columns)), -np.inf)  # the largest values of the negative numbers and of the numbers
+    ranges = np.full((2, len(columns)), -np.inf)  # the largest values of -x and of x, by column
     for part, *weight in parts:
         kept = None if not weight or weight[0] is None else np.flatnonzero(np.asarray(weight[0]) > 0)
         seen = _read_rows(part, kept, most)[:, columns]

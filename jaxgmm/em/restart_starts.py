@@ -41,14 +41,15 @@ from .loop import centered_m_step, component_status
 from .problem import CenteredProblem, EMProblem, prepare
 from .result import ComponentStatus
 
-_ALWAYS_FITTED = 5  # so many starts go on, or half of the restarts if that is more
+_ALWAYS_FITTED = 5  # the number of starts that are fitted: this number, or half of the restarts if that is more
 # phases: the largest number of steps; how many candidates take them, as a multiple of the number of those that are fitted; and
 # the tolerance as a multiple of _SHORT_TOL. In the last phases, slow collapses are noticed, and other candidates take the
 # places of those that collapse.
 _PHASES = ((4, math.inf, 1), (16, 5, 1), (48, 2, 1), (48, 1, 1), (48, 1, 0.1))
-_SHORT_TOL = 1e-5  # nats per row: a run that has settled to it takes no further step, and ends that differ by less are the same
-_HOPELESS = 0.05  # nats per row: a run that ends so far below the best is not fitted; the best one then takes its place
-_FLAT = 1e-5  # is added to the diagonal of the correlation matrix, so that collinear columns can be whitened
+# nats per row: a run ends if its gain per step is below this number, and runs whose ends differ by less are the same
+_SHORT_TOL = 1e-5
+_HOPELESS = 0.05  # nats per row: a run that ends this far below the best is replaced by the best
+_FLAT = 1e-5  # this number is added to the diagonal of the correlation matrix, so that collinear columns can be whitened
 _ROWS = 2.0**-30  # with a cap as small as this, the seeds are random distinct rows; a power of two makes sums of caps exact
 _SPREAD = 0.2  # largest distance of the means of overlapping components from the mean of all data, in standard deviations
 

@@ -318,7 +318,7 @@ def standardised(rows: Observations, shift: jax.Array, unit: jax.Array) -> Obser
 
 
 def shifted_limits(rows: Observations, shift: jax.Array, unit: jax.Array | float) -> Observations:
-    """Return rows whose limits are in the units of (x - shift) / unit."""
+    """Return rows whose limits refer to (x - shift) / unit instead of x."""
     if rows.lower is None or rows.upper is None:
         return rows
     return dataclasses.replace(rows, lower=(rows.lower - shift) / unit, upper=(rows.upper - shift) / unit)

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax.scipy.special import log_ndtr
 
 _TAIL = -5.0  # below this value, log Phi is computed by a continued fraction
-_STEPS = 8  # of Newton's method for the inverse of log Phi; six give full accuracy in float64
-_TERMS = 40  # of the continued fraction; they give full accuracy in float64
+_STEPS = 8  # number of steps of Newton's method for the inverse of log Phi; six give full accuracy in float64
+_TERMS = 40  # number of terms of the continued fraction; they give full accuracy in float64
 
 
 class Truncated(NamedTuple):

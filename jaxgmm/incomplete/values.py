@@ -43,7 +43,7 @@ def observed_values(x: ArrayLike, missing: ArrayLike | None, kept: np.ndarray | 
         return Values(jnp.where(observed, x, 0), observed)
     array = as_numpy(x, "x")
     if array.ndim != 2:
-        as_data(np.zeros(array.shape))  # raises the error of all functions
+        as_data(np.zeros(array.shape))  # this call raises the error that all functions raise for a wrong shape
     observed = ~np.isnan(array) & ~np.asarray(as_mask(missing, array.shape))
     if kept is not None and kept.shape == array.shape[:1]:
         observed &= kept[:, None]

@@ -234,7 +234,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             header = json.loads(text)
             version = header["format"]
             if isinstance(version, int) and version <= _FORMAT:
-                if len(names) - 1 > text.count('"array"'):  # checked before the arrays are read: there may be very many
+                # check this before reading the arrays, because a damaged file may hold very many
+                if len(names) - 1 > text.count('"array"'):
                     raise ValueError("it holds arrays that its header does not name")
                 return header, {name: _read_array(file, name) for name in names if name != _HEADER}
         except Exception as error:  # zipfile, NumPy and json raise many types of errors for damaged files

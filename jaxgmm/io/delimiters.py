@@ -49,7 +49,8 @@ def find_delimiter(lines: Sequence[str], decimal: str | None) -> tuple[str, str 
     if one:
         return NO_DELIMITER, remark
     scores = {d: _score(list(split(lines, d))) for d in CANDIDATES if d != "," or decimal != "," or '"' in lines[-1]}
-    best = max(scores, key=lambda delimiter: scores[delimiter])  # the first one, if several have the best score
+    # if several delimiters have the best score, max returns the first one
+    best = max(scores, key=lambda delimiter: scores[delimiter])
     return (best, remark if best == "," else None) if scores[best][-1] > 1 else (NO_DELIMITER, None)
 
 
@@ -79,7 +80,7 @@ def _is_one_column(lines: Sequence[str], decimals: str) -> tuple[bool, str | Non
         if len(next(split([lines[0]], ","))) > 1 or (is_counted and len(body) >= _ENOUGH_NAMES):
             return False, None
         return True, _ONE if is_counted else None
-    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # not two whole numbers
+    if "-0" in left or any(re.match(r"0.|.*\D", part) for part in right):  # the two fields are not two whole numbers
         return True, None
     long = [part for part in right if len(part) > 1]
     fixed = len(set(map(len, right))) == 1 and len(long) == len(right)

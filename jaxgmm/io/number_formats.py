@@ -78,7 +78,7 @@ def as_numbers(fields: Sequence[str], decimals: Sequence[str], *, knows_decimal:
     found = [_under(stripped, decimals[0])]
     if len(found[0].wrong) or not knows_decimal:
         found += [_under(stripped, decimal) for decimal in decimals[1:]]
-    best = min(found, key=lambda numbers: len(numbers.wrong))  # the first one, if several signs are equally good
+    best = min(found, key=lambda numbers: len(numbers.wrong))  # if several signs are equally good, min returns the first one
     others = [other for other in found if len(other.wrong) == len(best.wrong)]
     ambiguous = not all(np.array_equal(best.values, other.values, equal_nan=True) for other in others)
     return best._replace(percent=percent, is_ambiguous=ambiguous)

@@ -114,7 +114,7 @@ def _mark_em(ax: Axes, em: float, span: tuple[float, float]) -> None:
     """Draw EM as a dark line, or as an arrow at the edge if it is farther from the draws than the width of their range."""
     width = 0.99 * (span[1] - span[0])
     if span[0] - width <= em <= span[1] + width:
-        ax.axvline(em, ymax=0.95, color=ink(ax), linewidth=1.6)  # below the title
+        ax.axvline(em, ymax=0.95, color=ink(ax), linewidth=1.6)  # the line ends below the title
         return
     beyond = em > span[1]
     where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "va": "top", "fontsize": 7}

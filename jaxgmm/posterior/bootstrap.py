@@ -151,7 +151,8 @@ def _fit_replicates(
 ) -> Fit:
     """Make one replicate of the data for each key, fit a mixture to each replicate, and return the fits (B, ...)."""
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
-    size = data.total if is_traced(keys, data) else padded_length(data.total)  # one program for each padded number of rows
+    # all numbers of rows with the same padded length share one compiled program
+    size = data.total if is_traced(keys, data) else padded_length(data.total)
     if scheme == "parametric":
         return fit_many(starts, cut(draw_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":

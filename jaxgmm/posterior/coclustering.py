@@ -115,7 +115,7 @@ def _coclustering(draws: Mixture, x: jax.Array) -> jax.Array:
     n = len(x)
     together = partial(covariance.einsum, "bik,bjk->ij")
     mean = mean_over_draws(lambda r: together(r, r), (n, n), draws, x)
-    mean = jnp.minimum((mean + mean.T) / 2, 1)  # exactly symmetric
+    mean = jnp.minimum((mean + mean.T) / 2, 1)  # rounding must not make the matrix asymmetric
     return jnp.where(jnp.eye(n, dtype=bool), 1, mean)  # a point belongs to the same component as itself
 
 

@@ -46,7 +46,7 @@ def label_invariant_draws(mixture: Mixture, log_density: jax.Array) -> jax.Array
     """Return the draws (Q, C, S) of the label-invariant quantities, from mixtures (C, S, ...) and log densities (C, S)."""
     variances = covariance.variances(mixture.covariances, mixture.covariance_type, mixture.num_features)
     ordered = [_sort_components(leaf) for leaf in (mixture.weights[..., None], mixture.means, jnp.log(variances))]
-    ordered[0] = ordered[0][:, :, 1:]  # without the smallest weight, which is 1 minus the sum of the others
+    ordered[0] = ordered[0][:, :, 1:]  # leave out the smallest weight, because it is 1 minus the sum of the others
     return jnp.concatenate([log_density[None], *(_first(leaf) for leaf in ordered)])
 
 

@@ -127,7 +127,7 @@ def _observe_incomplete(
     if rows.lower is not None:
         logits += _log_probability_of_limits(rows, means, covariances, matrices)
     normal = dist.MultivariateNormal(jnp.where(observed[:, None], means, 0), covariance_matrix=matrices, **_checks(matrices))
-    components = dist.Categorical(logits=logits, validate_args=False)  # logits of -inf are meant
+    components = dist.Categorical(logits=logits, validate_args=False)  # logits of -inf are valid here, but NumPyro rejects them
     correction = jax.nn.logsumexp(logits, -1) + (d - observed.sum(-1)) / 2 * math.log(2 * math.pi)
     weight = jnp.ones(n) if rows.weight is None else rows.weight
     present = weight > 0
@@ -148,7 +148,7 @@ def _log_probability_of_limits(rows: Observations, means: jax.Array, covariances
     assert rows.lower is not None
     assert rows.upper is not None
     observed = rows.mask()[:, None]
-    cross = jnp.where(observed[..., None], covariances, 0)  # of the observed values with all values, (N, K, D, D)
+    cross = jnp.where(observed[..., None], covariances, 0)  # (N, K, D, D), covariances of the observed values with all values
     slopes = jnp.linalg.solve(matrices, jnp.broadcast_to(cross, matrices.shape))
     residuals = jnp.where(observed, rows.x[:, None] - means, 0)
     center = means + (residuals[..., None] * slopes).sum(-2)

@@ -237,7 +237,7 @@ def _split_starts(start: MixtureLike) -> tuple[Mixture, Mixture | None]:
 def _draw(
     key: jax.Array, inputs: Inputs, others: Mixture | None, settings: _Settings, adapt: bool | None, traced: bool
 ) -> Posterior:
-    """Approximate the posterior near each start, and sample after the warm-up that `adapt` requests or the draws need."""
+    """Approximate the posterior near each start, warm up, and sample. If `adapt` is None, the draws decide on the warm-up."""
     model, (key_approximation, key_chains) = settings.model, jax.random.split(key)
     if model is not None and not mixture_determines_sites(model, inputs):
         if others is not None:

@@ -81,7 +81,7 @@ class Partition(Printed):
 
     @property
     def num_clusters(self) -> int:
-        """Number of clusters."""
+        """The number of clusters."""
         return int(np.asarray(self.labels).max()) + 1
 
     def _tables(self) -> list[Table]:
@@ -130,7 +130,7 @@ def partition(
 
     The search is SALSO: Dahl, Johnson & Mueller (2022), J. Comput. Graph. Stat. 31, 1189-1201. It works on contingency tables
     and forms no matrix N x N. It runs on the host, in NumPy, and needs about N S K steps for each sweep over the points. The
-    partitions of all draws in use are candidates too. The result is therefore at least as good as the best of them.
+    search also considers the partitions of all draws in use. The result is therefore at least as good as the best of them.
 
     The credible ball is that of Wade & Ghahramani (2018): it contains the draws within the radius of the estimate.
     If the posterior is from `smc`, its runs have unequal weights, and each run enters with its weight.

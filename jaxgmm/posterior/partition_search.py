@@ -26,7 +26,7 @@ from ..chunking import draws_per_batch
 
 LOSSES = ("vi", "binder")
 _MOST_SWEEPS = 100  # largest number of sweeps in one run; about five are usual
-_LEAST_GAIN = 1e-9  # relative; a move must lower the loss by more than this fraction, so that rounding causes no cycles
+_LEAST_GAIN = 1e-9  # a move must lower the loss by more than this fraction of it, so that rounding causes no cycles
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def collect_draws(labels: np.ndarray, loss: str, candidates: Sequence[np.ndarray
     rows, place = np.unique(named, axis=0, return_inverse=True)
     counts = np.bincount(place.ravel()[: len(labels)], minlength=len(rows))
     columns, first, group, sizes = np.unique(rows, axis=1, return_index=True, return_inverse=True, return_counts=True)
-    order = np.argsort(first)  # groups in the order of their first points, so that labels stay in order of first use
+    order = np.argsort(first)  # sort the groups by their first points, so that labels stay in order of first use
     labels, sizes, group = columns[:, order], sizes[order], np.argsort(order)[group.ravel()]
     count = np.arange(n + 1, dtype=float)
     f, scale = (count * np.log(np.maximum(count, 1)), 1 / n) if loss == "vi" else (count**2, 0.5)
@@ -156,8 +156,9 @@ class _State:
     def _costs(self, u: int, most_clusters: int) -> np.ndarray:
         """Return the increase of the expected loss, divided by `scale`, for each of K clusters that a group may enter, (K,).
 
-        The increase is relative to the state in which the group is in no cluster. It is infinite for all empty clusters except
-        the first one. If there are `most_clusters` clusters without the group, it is infinite for the first one too.
+        The increase is relative to the state in which the group is in no cluster. A group may only enter the first empty
+        cluster, and not even this one if there are `most_clusters` clusters without the group. Clusters that the group may
+        not enter have an infinite increase.
         """
         size, present = int(self.draws.sizes[u]), self.labels[u]
         own, counts = self.own.copy(), self.shared.take(self.columns[u], 1)  # (K,) and (K, S)

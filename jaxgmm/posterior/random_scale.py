@@ -76,7 +76,7 @@ def _given_covariances(
 ) -> tuple[jax.Array, jax.Array]:
     """Return f + m nu, (), and W in storage form with one component, given the covariances of some components."""
     precisions = covariance.precision(factors.whitener, covariance_type)
-    # a tied covariance is the only one, so it is always in use
+    # the one covariance of a tied mixture always counts
     used = components if len(precisions) == len(components) else jnp.ones(1, bool)
     degrees_of_freedom, _ = prior.covariance_law.inverse_wishart_parameters()
     of_components = jnp.where(used.reshape(-1, *[1] * (precisions.ndim - 1)), precisions, 0).sum(0, keepdims=True)

@@ -75,8 +75,8 @@ def relabel(
         | switch_rate | () | fraction of draws whose permutation differs from that of the previous draw |
         | labels_identified | () | whether labels are identified, as defined above |
 
-        If labels are identified, the mixing of the single parameters is judged too. The status becomes UNMIXED if they have
-        not mixed, or FEW_DRAWS if there are too few draws to decide.
+        If labels are identified, the status also depends on the mixing of the single parameters. It becomes UNMIXED if the
+        parameters have not mixed, or FEW_DRAWS if there are too few draws to decide.
 
     Raises:
         ValueError, TypeError: the reference or the data do not match the draws, the method is unknown, or the values are traced

@@ -77,7 +77,8 @@ def telescope(
     on a solution of EM.
 
     p(K | x) depends much on the prior: components without rows cost little, so that K can be larger than the data need. Always
-    look at the occupied components too. `condition_on_occupied` returns the draws with the most probable K+, relabelled.
+    look at the number of occupied components as well. `condition_on_occupied` returns the draws with the most
+    probable K+, relabelled.
 
     Fruehwirth-Schnatter, Malsiner-Walli & Gruen (2021), Bayesian Analysis 16:1279; Richardson & Green (1997), J. R. Statist.
     Soc. B 59:731.

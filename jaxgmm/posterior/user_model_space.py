@@ -132,7 +132,7 @@ def _describe(
 
     The statistics are the total log-likelihood (C, S) and, unless the array would be too large, the log-likelihood of each row
     (C, S, N). If the mixture does not determine all latent sites, the values of the latent sites other than weights, means and
-    covariances are statistics too.
+    covariances are also statistics.
     """
     points = z.reshape(-1, z.shape[-1])
     by_row = stores_pointwise(len(points), num_rows)

@@ -84,7 +84,7 @@ def _scores_table(comparison: Comparison) -> list[Table]:
 
 
 def glossary(comparison: Comparison) -> dict[str, str]:
-    """Return the explanation of the headings of the tables, by heading."""
+    """Return a dict from each heading of the tables to its explanation."""
     words = {
         "EM, mean, sd, interval": "Means are in data units, variances and covariances in products of data units, weights are "
         "shares. Mean, sd and interval are those of the posterior.",

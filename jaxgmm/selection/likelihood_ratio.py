@@ -101,7 +101,7 @@ class _Search(NamedTuple):
 
     @property
     def num_fits(self) -> int:
-        """Number of fits to one data set."""
+        """The number of fits to one data set."""
         return 2 * num_fitted(self.num_restarts) + self.num_components
 
 

@@ -235,7 +235,7 @@ def _data_sets(x: list[np.ndarray] | Array, weight: list[np.ndarray] | Array | N
         padded = pad_data(x, weight)
         return DataSets(_on_device(padded.x, dtype), padded.weight, size, dtype)
     if isinstance(x, jax.Array) and can_pad(x) and padded_length(x.shape[1]) > x.shape[1]:
-        x = on_host(x)  # so that taking and padding the data sets of a batch compiles nothing
+        x = on_host(x)  # on the host, taking and padding the data sets of a batch compiles nothing
     return DataSets(x, weight, size, dtype)
 
 

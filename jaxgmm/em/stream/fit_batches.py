@@ -40,8 +40,8 @@ def fit_batches(
     """Fit a mixture by EM to data that do not fit into memory. One pass over the batches is one EM step.
 
     Apart from rounding, the result is that of `fit` for all rows together: the sums over rows on which a step depends can be
-    added over batches. EM makes num_iter + 1 passes, because the mixture that is returned is evaluated too. Two batches are in
-    memory at a time, because the next one is read while this one is used.
+    added over batches. EM makes num_iter + 1 passes, because the last pass evaluates the mixture that is returned. Two
+    batches are in memory at a time, because the next one is read while this one is used.
 
     Args:
         mixture: the start: a Mixture, as from `initialize_batches`, or a Fit.

@@ -66,7 +66,7 @@ class _Sample:
         self.size, self.seed = size, np.asarray(jax.random.key_data(key)).ravel().tolist()
         self.num_rows = 0
         self.num_positive = 0
-        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # times, weights, rows
+        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # the exponential numbers, the weights and the rows
         self.latest = np.inf
 
     def add(self, batch: Batch) -> None:

@@ -37,7 +37,7 @@ from .passes import (
     zero_sums,
 )
 
-SECONDS_BETWEEN_WRITES = 10.0  # within a pass; the checkpoint is also written after each pass
+SECONDS_BETWEEN_WRITES = 10.0  # seconds between two checkpoints within a pass; each pass ends with a checkpoint, too
 _FORMAT = 2  # the number of the format of checkpoints
 _COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_rows")
 

@@ -79,8 +79,8 @@ def log_evidence(
 
     With up to 6 components, the proposal is averaged over all K! labellings. With more components, only one labelling is used,
     in which the means are in ascending order along the axis that separates the means best. The importance ratio of
-    each sample with this labelling is multiplied by K!, and the importance ratio of every other sample by 0. The result is
-    correct too, but the method is less efficient if components overlap.
+    each sample with this labelling is multiplied by K!, and the importance ratio of every other sample by 0. This
+    result is also correct, but less accurate if components overlap.
 
     If the draws are from `nuts`, `gibbs` or `smc`, bridge sampling gives a second estimate from the same samples and from the
     draws (Meng & Wong 1996), with its standard error (Fruehwirth-Schnatter 2004). If the two estimates differ by more than

@@ -171,7 +171,8 @@ def _in_random_order(key: jax.Array, problem: Problem) -> Problem:
     weight = weight_or_ones(problem.weight, problem.y.shape[:1], problem.y.dtype)
     along = problem.y @ jax.random.normal(key_direction, problem.y.shape[1:], problem.y.dtype)
     rank = jnp.argsort(jnp.argsort(jnp.where(weight > 0, along, jnp.inf))).astype(jnp.uint32)
-    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)  # modulo 2^32, by overflow
+    # integers overflow, so this sum is modulo 2^32
+    place = rank * jnp.uint32(_GOLDEN_RATIO) + jax.random.bits(key_start, (), jnp.uint32)
     order = jnp.lexsort((place, weight <= 0))
     weights = weight_array(problem.weight)
     return problem._replace(y=problem.y[order], weight=problem.weight if weights is None else weights[order])

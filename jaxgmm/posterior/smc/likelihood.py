@@ -88,7 +88,8 @@ def _written_out(states: GibbsState, y: jax.Array, weight: Weight, covariance_ty
         top = joint.max(0)
         terms = jnp.exp(joint - top)
         total = terms.sum(0)
-        share = jax.lax.optimization_barrier(weights[i] * terms / total)  # otherwise XLA repeats this for each sum
+        # without the barrier, XLA would compute the share again for each sum
+        share = jax.lax.optimization_barrier(weights[i] * terms / total)
         first = [share * one for one in deviation]
         sums = tuple(map(jnp.add, sums, (*(first[a] * deviation[b] for a, b in pairs), *first, share)))
         return value + weights[i] * (jnp.log(total) + top - _log_normal(y[i])), sums

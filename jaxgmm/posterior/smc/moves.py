@@ -135,6 +135,6 @@ def _with_point(sums: ComponentSums, weight: jax.Array, point: jax.Array, covari
 def _permute(state: GibbsState, order: jax.Array) -> GibbsState:
     """Return a state with its components in another order."""
     factors = state.factors
-    if len(factors.half_log_det) == len(order):  # a tied covariance does not change its place
+    if len(factors.half_log_det) == len(order):  # tied mixtures have one covariance, which needs no permutation
         factors = jax.tree.map(lambda leaf: leaf[order], factors)
     return GibbsState(state.log_weights[order], state.means[order], factors)

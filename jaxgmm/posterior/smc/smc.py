@@ -259,6 +259,7 @@ def _run_function(tempering: str) -> Callable[..., Particles]:
     """Return the function that makes all runs."""
     if tempering == "data":
         return run_data_tempering
-    from .likelihood_tempering import run_likelihood_tempering  # it imports NumPyro, which takes a second
+    # imported on first use, because this module imports NumPyro, which takes a second
+    from .likelihood_tempering import run_likelihood_tempering
 
     return run_likelihood_tempering
