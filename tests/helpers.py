@@ -11,8 +11,20 @@ import pytest
 import jaxgmm
 
 COVARIANCE_TYPES = ("full", "tied", "diag", "spherical")
-# cases of tests for which two covariance types are enough by default
-TWO_COVARIANCE_TYPES = ("full", "diag", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tied", "spherical")))
+
+
+def slow_unless(cases, chosen):
+    """Return the cases of a test as parameters, in which those that are not chosen are slow."""
+    return [
+        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=() if case in chosen else pytest.mark.slow)
+        for case in cases
+    ]
+
+
+# for tests in which two covariance types, a dense and a diagonal one, are enough by default; the tests share them out, so that
+# a default run has each type in many tests, and tests of the formulas of each type keep all four
+TWO_COVARIANCE_TYPES = slow_unless(COVARIANCE_TYPES, ("full", "diag"))
+OTHER_TWO_COVARIANCE_TYPES = slow_unless(COVARIANCE_TYPES, ("tied", "spherical"))
 
 
 def enabled_x64(enabled=True):

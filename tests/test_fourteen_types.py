@@ -15,7 +15,7 @@ import pytest
 import jaxgmm
 from jaxgmm.covariance.types import CODES, canonical, is_classic
 
-from helpers import assert_mixtures_close, random_data
+from helpers import assert_mixtures_close, random_data, slow_unless
 
 with (Path(__file__).parent / "data" / "mclust_start_labels.csv").open() as file:
     LABELS = {row["data"]: np.array(list(row["labels"]), int) - 1 for row in csv.DictReader(file)}
@@ -29,11 +29,6 @@ NEW = tuple(code for code in CODES if not is_classic(canonical(code)))
 # by default, one type of each kind: pooled variances, Newton's method, and eigenvectors; other tests use shared axes
 SOME = ("EEI", "VEE", "VEV")
 N, D, K, STEPS = 40, 2, 3, 15
-
-
-def slow_unless(codes, chosen):
-    """Return the codes as parameters of a test, in which those that are not chosen are slow."""
-    return [pytest.param(code, marks=[] if code in chosen else pytest.mark.slow) for code in codes]
 
 
 @jax.jit

@@ -10,7 +10,7 @@ import jaxgmm
 from jaxgmm.comparison import predictive_scores as scores
 from jaxgmm.posterior.pareto import pareto_k, psis
 
-from helpers import random_mixture
+from helpers import OTHER_TWO_COVARIANCE_TYPES, random_mixture
 
 STEP = 1.2  # between two normals of variance one
 KNOWN = {
@@ -56,7 +56,7 @@ def test_distances_by_simulation_are_within_their_errors():
     assert apart["kl"] == np.inf
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("kind", OTHER_TWO_COVARIANCE_TYPES)
 def test_simulated_points_have_the_mixtures_moments(kind):
     """Means of 20000 points are within five standard errors, which fails falsely with probability 2e-6."""
     mixture = random_mixture(0, kind, 2, 2)

@@ -10,8 +10,10 @@ import pytest
 import jaxgmm
 from jaxgmm.em.acceleration import from_vector, to_vector
 
+from helpers import OTHER_TWO_COVARIANCE_TYPES
 
-@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+
+@pytest.mark.parametrize("covariance_type", OTHER_TWO_COVARIANCE_TYPES)
 def test_coordinates_are_inverse(covariance_type, x64):
     """The conversion of a mixture to unconstrained coordinates and back is the identity; weights of 0 stay 0."""
     x = jaxgmm.datasets.load("iris")

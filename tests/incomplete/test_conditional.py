@@ -9,11 +9,11 @@ import jaxgmm
 from jaxgmm.incomplete.conditional import eliminate
 
 import oracle
-from helpers import COVARIANCE_TYPES, random_mixture
+from helpers import COVARIANCE_TYPES, random_mixture, slow_unless
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("kind", slow_unless(COVARIANCE_TYPES, ("tied", "diag")))
 def test_log_prob_by_direct_marginalisation(kind):
     """Every pattern of four features, with labels and with the noise of each row."""
     mixture, noise, matrices = (

@@ -8,7 +8,7 @@ import pytest
 
 import jaxgmm
 
-from helpers import COVARIANCE_TYPES, random_data, random_mixture
+from helpers import OTHER_TWO_COVARIANCE_TYPES, random_data, random_mixture
 
 
 def posterior(covariance_type="full", k=3, draws=(4, 100), **stats):
@@ -24,7 +24,7 @@ def arviz():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", OTHER_TWO_COVARIANCE_TYPES)
 def test_names_and_shapes(arviz, covariance_type):
     """Shared axes are dropped, and statistics have ArviZ's names."""
     one = posterior(covariance_type, diverging=np.zeros((4, 100), bool), num_steps=np.ones((4, 100), int), khat=np.array(0.2))

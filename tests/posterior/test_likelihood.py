@@ -10,7 +10,7 @@ from jaxgmm import covariance
 from jaxgmm.posterior import likelihood, standardization
 from jaxgmm.posterior.model import model, root_of, sites_of
 
-from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_prior, random_weight
+from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_prior, random_weight, slow_unless
 
 
 def log_likelihoods_of_sites(covariance_type, d):
@@ -44,7 +44,10 @@ def log_likelihoods_of_sites(covariance_type, d):
 
 
 @pytest.mark.parametrize("method", ["features", "whitened"])
-@pytest.mark.parametrize(("covariance_type", "d"), [(name, 2) for name in COVARIANCE_TYPES] + [("full", 5)])
+@pytest.mark.parametrize(
+    ("covariance_type", "d"),
+    slow_unless([*((name, 2) for name in COVARIANCE_TYPES), ("full", 5)], (("tied", 2), ("diag", 2), ("full", 5))),
+)
 def test_log_likelihood_equals_numpyros(covariance_type, d, method, monkeypatch, x64):
     """Value and gradient in every site equal NumPyro's, by stored features and by whitened products.
 

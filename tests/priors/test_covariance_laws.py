@@ -13,7 +13,7 @@ from jaxgmm import covariance
 from jaxgmm.covariance.distributions import half_normal_lkj_log_prob
 from jaxgmm.posterior.standardization import scale_factor
 
-from helpers import COVARIANCE_TYPES, independent_prior, random_mixture
+from helpers import OTHER_TWO_COVARIANCE_TYPES, TWO_COVARIANCE_TYPES, independent_prior, random_mixture
 
 
 def test_lkj_is_normalised(x64):
@@ -30,7 +30,7 @@ def test_lkj_is_normalised(x64):
 
 
 @pytest.mark.parametrize("half_normal", [False, True])
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("kind", TWO_COVARIANCE_TYPES)
 def test_change_of_units(kind, half_normal, x64):
     """The density of a covariance times the volume of its free entries is the same in all units."""
     law, mixture = independent_prior(kind, 2, 2, half_normal).scale, random_mixture(0, kind, 2, 2)
@@ -74,7 +74,7 @@ def test_closed_forms():
         half_normal.inverse_wishart_parameters()
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("kind", OTHER_TWO_COVARIANCE_TYPES)
 def test_draws_have_the_shape_of_the_storage(kind):
     """Under either kind of law; matrices are positive definite."""
     for half_normal in (False, True):

@@ -10,10 +10,10 @@ import jaxgmm
 from jaxgmm.priors.defaults import is_data_scaled
 from jaxgmm.priors.interface import check_prior
 
-from helpers import COVARIANCE_TYPES, random_data, random_prior
+from helpers import OTHER_TWO_COVARIANCE_TYPES, random_data, random_prior
 
 
-@pytest.mark.parametrize("kind", COVARIANCE_TYPES)
+@pytest.mark.parametrize("kind", OTHER_TWO_COVARIANCE_TYPES)
 def test_default_prior(kind, x64):
     """Hyperparameters follow their formula, integer weights count as repetition, and units change the prior too."""
     x, d = random_data(0), 3

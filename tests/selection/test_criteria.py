@@ -7,10 +7,10 @@ import pytest
 
 import jaxgmm
 
-from helpers import COVARIANCE_TYPES, random_data, random_mixture, random_weight
+from helpers import TWO_COVARIANCE_TYPES, random_data, random_mixture, random_weight
 
 
-@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
 def test_criteria_are_scikit_learns(covariance_type, x64):
     """BIC and AIC of the same parameters agree to 1e-9; a stack gives the single values; weights act as repetition."""
     mixture_module = pytest.importorskip("sklearn.mixture")

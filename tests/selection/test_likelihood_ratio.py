@@ -13,7 +13,7 @@ from scipy import stats
 import jaxgmm
 from jaxgmm.selection.likelihood_ratio import _collect, _Pairs, _Search, _split
 
-from helpers import random_mixture
+from helpers import OTHER_TWO_COVARIANCE_TYPES, random_mixture
 
 KEY = jax.random.key(0)
 OPTIONS = {"num_components": 1, "covariance_type": "tied", "num_samples": 19, "num_restarts": 2, "progress": False}
@@ -78,7 +78,7 @@ def test_replicates_without_a_sound_fit_are_left_out():
     assert math.isnan(found.p_value)
 
 
-@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("kind", OTHER_TWO_COVARIANCE_TYPES)
 def test_split_components(kind):
     """Each start halves one weight and moves the halves apart in opposite directions; the density has the same mean."""
     mixture = random_mixture(0, kind, k=3, d=2)

@@ -15,14 +15,30 @@ from jaxgmm.posterior.evidence.importance import choose_coordinates
 from jaxgmm.posterior.standardization import StandardizedProblem
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
-from helpers import independent_prior, random_data, random_mixture, random_prior
+from helpers import independent_prior, random_data, random_mixture, random_prior, slow_unless
 
 compress, expand = jax.jit(_compress), jax.jit(_expand)
 slopes = jax.jit(jax.vmap(jax.grad(lambda *arguments: _compress(*arguments)[0]), in_axes=(0, None, None)))
 
 
-@pytest.mark.parametrize("empty", [(False, False, False), (True, False, False), (False, False, True)])
-@pytest.mark.parametrize(("covariance_type", "conjugate"), [("full", True), ("full", False), ("tied", True), ("diag", True)])
+NONE_EMPTY, FIRST_EMPTY, LAST_EMPTY = (False, False, False), (True, False, False), (False, False, True)
+CASES = [
+    (covariance_type, conjugate, empty)
+    for covariance_type, conjugate in (("full", True), ("full", False), ("tied", True), ("diag", True))
+    for empty in (NONE_EMPTY, FIRST_EMPTY, LAST_EMPTY)
+]
+
+
+@pytest.mark.parametrize(
+    ("covariance_type", "conjugate", "empty"),
+    slow_unless(
+        CASES,
+        [
+            *(("full", True, NONE_EMPTY), ("full", True, FIRST_EMPTY), ("full", False, LAST_EMPTY)),
+            *(("tied", True, FIRST_EMPTY), ("diag", True, LAST_EMPTY)),
+        ],
+    ),
+)
 def test_chosen_coordinates_and_their_volume(covariance_type, conjugate, empty, x64):
     """From chosen coordinates to z and back, and log|d chosen / dz| by differentiation."""
     prior = random_prior(0, covariance_type, 3, 2) if conjugate else independent_prior(covariance_type, 3, 2, False)
