@@ -19,7 +19,7 @@ from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, independent_prior
 
-# calls with one of these, one feature, at most 16 rows and no weights share a program
+# calls with one of these, one feature and at most 16 rows share a program if all have weights, or none
 RUN = dict(num_samples=1000, num_chains=8)
 SHORT = dict(num_components=2, num_samples=100, num_chains=2)
 
@@ -127,7 +127,7 @@ def narrow_prior(concentration=(1.5, 1.5)):
 def test_rows_that_enter_by_a_power_leave_the_evidence_exact(concentration):
     """An outlier takes the effective size below one half, so that it enters in several stages."""
     prior = narrow_prior(concentration)
-    posterior = jaxgmm.smc(jax.random.key(1), OUTLIER, prior, num_components=2, **RUN)
+    posterior = jaxgmm.smc(jax.random.key(1), OUTLIER, prior, num_components=2, sample_weight=np.ones(len(OUTLIER)), **RUN)
     estimate, error = evidence_of(posterior)
     exact = exact_log_evidence(OUTLIER, prior, "full")
     print(exact, estimate, error, posterior.stats["num_stages"])
@@ -212,7 +212,7 @@ def test_draws_are_calibrated(batch, broken):
 def test_labels_are_exchanged():
     """Each component has each label in half of the draws, although the groups are far apart."""
     x = np.concatenate([overlapping(1)[:6] - 4, overlapping(1)[:6] + 4])
-    posterior = jaxgmm.smc(jax.random.key(4), x, small_prior(1, "full"), num_components=2, **RUN)
+    posterior = jaxgmm.smc(jax.random.key(4), x, small_prior(1, "full"), num_components=2, sample_weight=np.ones(12), **RUN)
     first_is_left = float((posterior.mixture.means[..., 0, 0] < posterior.mixture.means[..., 1, 0]).mean())
     assert abs(first_is_left - 0.5) < 5 * 0.5 / np.sqrt(1000 * 8)
 
@@ -267,7 +267,8 @@ def test_improper_and_missing_priors_are_refused():
 def test_absent_components():
     """With one component absent, the evidence is that of K=1, and its weight is 0 in every draw."""
     x, prior = overlapping(1), small_prior(1, "full")
-    posterior = jaxgmm.smc(jax.random.key(5), x, prior, num_components=2, present=np.array([True, False]), **RUN)
+    present = np.array([True, False])
+    posterior = jaxgmm.smc(jax.random.key(5), x, prior, num_components=2, sample_weight=np.ones(len(x)), present=present, **RUN)
     assert (posterior.mixture.weights[..., 0] == 1).all()
     assert (posterior.mixture.weights[..., 1] == 0).all()
     estimate, error = evidence_of(posterior)
