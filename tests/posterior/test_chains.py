@@ -17,6 +17,8 @@ from jaxgmm.posterior.result import PosteriorStatus
 
 from helpers import check_log_density, two_groups
 
+chains_status = jax.jit(chains.chains_status, static_argnums=4)  # whole: step by step it compiles eighty programs
+
 
 @pytest.fixture(scope="module")
 def groups():
@@ -38,22 +40,24 @@ def options(**changes):
 def test_status_is_the_most_severe_finding(groups):
     """Divergences, chains that disagree, chains that stand still and NaN each have their status."""
     main = groups[2].main
-    good, quiet = jax.random.normal(jax.random.key(0), (4, 400)), jnp.zeros((4, 400), bool)
+    good, quiet = jax.random.normal(jax.random.key(0), (4, 400)), np.zeros((4, 400), bool)
+    diverging, stuck, broken = quiet.copy(), np.array(good), np.array(good)
+    diverging[0, 0], stuck[0], broken[0, 0] = True, 1.0, np.nan
 
     def status(log_density=good, diverging=quiet, rhat=1.0, ess=400, approximation=main, adapted=False):
-        mixing = Mixing(jnp.asarray(rhat), jnp.asarray(ess))
-        return int(chains.chains_status(approximation, log_density, diverging, mixing, adapted))
+        mixing = Mixing(jnp.float32(rhat), jnp.float32(ess))
+        return int(chains_status(approximation, log_density, diverging, mixing, adapted))
 
     assert status() == PosteriorStatus.OK
     assert status(adapted=True) == PosteriorStatus.FULL_WARMUP
     assert status(approximation=main._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
-    assert status(diverging=quiet.at[0, 0].set(True)) == PosteriorStatus.DIVERGENCES
+    assert status(diverging=diverging) == PosteriorStatus.DIVERGENCES
     assert status(rhat=1.2) == status(rhat=np.nan) == status(ess=79) == PosteriorStatus.UNMIXED
     for adapted in (False, True):
         assert status(ess=399, adapted=adapted) == status(rhat=1.02, adapted=adapted) == PosteriorStatus.FEW_DRAWS
     assert status(ess=399, approximation=main._replace(sound=jnp.array(False))) == PosteriorStatus.POOR_METRIC
-    assert status(diverging=~quiet) == status(log_density=good.at[0].set(1.0)) == PosteriorStatus.ALL_DIVERGENT
-    assert status(log_density=good.at[0, 0].set(jnp.nan)) == PosteriorStatus.NONFINITE
+    assert status(diverging=~quiet) == status(log_density=stuck) == PosteriorStatus.ALL_DIVERGENT
+    assert status(log_density=broken) == PosteriorStatus.NONFINITE
     shifted = good + 100 * jnp.arange(4)[:, None]
     assert float(split_rhat(shifted)) > 2 > float(split_rhat(good))
 

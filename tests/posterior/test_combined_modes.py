@@ -19,18 +19,19 @@ CHAINS, DRAWS = 2, 50
 def chains_at(mode, status=PosteriorStatus.OK):
     """Return a posterior of one component whose log densities say from which mode, chain and draw they are."""
     number = 1000.0 * mode + 100.0 * np.arange(CHAINS)[:, None] + np.arange(DRAWS)
-    number = jnp.asarray(number, jnp.float32)
-    mixture = jaxgmm.Mixture(jnp.ones((CHAINS, DRAWS, 1)), number[..., None, None], jnp.ones((CHAINS, DRAWS, 1, 1, 1)))
+    number = number.astype(np.float32)
+    shape = (CHAINS, DRAWS, 1)
+    mixture = jaxgmm.Mixture(np.ones(shape, np.float32), number[..., None, None], np.ones((*shape, 1, 1), np.float32))
     stats = {
         "diverging": number > 1e9,
         "energy": number,
         "sites": {"a": number},
-        "step_size": jnp.full(CHAINS, 0.1 * mode),
-        "counts": jnp.full(1, 10.0 * mode),
-        "rhat": jnp.asarray(1.0 + 0.1 * mode),
-        "ess": jnp.asarray(100.0 + mode),
+        "step_size": np.full(CHAINS, 0.1 * mode, np.float32),
+        "counts": np.full(1, 10.0 * mode, np.float32),
+        "rhat": np.float32(1.0 + 0.1 * mode),
+        "ess": np.float32(100.0 + mode),
     }
-    return jaxgmm.Posterior(mixture, number, None, jnp.asarray(status), stats, "nuts")
+    return jax.tree.map(jnp.asarray, jaxgmm.Posterior(mixture, number, None, np.array(int(status)), stats, "nuts"))
 
 
 def test_draws_are_shared_out_by_mass():

@@ -47,66 +47,73 @@ def test_permuting_a_point_permutes_the_components():
 
 @pytest.fixture
 def three(x64):
-    """Return space, start and proposal of a mixture with three components, of which the first and the last are exchangeable."""
+    """Return problem, start and proposal of three components, of which the first and the last are exchangeable."""
     prior = dataclasses.replace(random_prior(0, "diag", 3, 2), weight_concentration=jnp.array([2.0, 1.0, 2.0]))
     problem = StandardizedProblem(jnp.asarray(random_data(0, 20, 2)), None, prior, jnp.zeros(2), jnp.ones(2))
     start = random_mixture(0, "diag", 3, 2)
-    space = make_unconstrained_space(problem, start)
-    coordinates = Coordinates(space, problem)
     empty = jnp.array([[False, True, False]])  # in the only part
 
     @jax.jit
     def proposed(start, empty):
+        space = make_unconstrained_space(problem, start)
+        coordinates = Coordinates(space, problem)
         center, systems = space.flatten(start)[None], coordinates.systems(empty[0])[None]
         return make_proposal(jnp.zeros(1), center, 4 * jnp.eye(space.size)[None], empty, systems)
 
-    proposal = proposed(start, empty)
-    return space, coordinates, start, prior.weight_concentration, proposal
+    return problem, start, proposed(start, empty)
 
 
 def test_the_average_over_labellings_is_written_out(three):
     """It is the mean of the proposal's density over the two labellings that the prior allows."""
-    space, coordinates, start, concentration, proposal = three
+    problem, start, proposal = three
+    noise = 0.5 * np.random.default_rng(0).normal(size=(4, jaxgmm.num_parameters(start)))
 
-    def measure(z):
-        return coordinates.place_means(z, jnp.zeros(3, bool))[0]
+    @jax.jit
+    def average_and_terms(start, proposal, noise):
+        space = make_unconstrained_space(problem, start)
+        coordinates = Coordinates(space, problem)
 
-    def log_density(z):
-        return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
+        def measure(z):
+            return coordinates.place_means(z, jnp.zeros(3, bool))[0]
 
-    orders = jnp.array([[0, 1, 2], [2, 1, 0]])
-    z = space.flatten(start) + 0.5 * np.random.default_rng(0).normal(size=(4, space.size))
-    log_parts_of = make_labellings(space, coordinates, start, concentration).log_parts
-    found = jax.jit(lambda z: logsumexp(log_parts_of(proposal, jax.vmap(measure)(z)), -1))(z)
-    each = jax.jit(lambda point: jnp.array([log_density(permute_point(space, point, order)) for order in orders]))
-    for point, value in zip(z, found, strict=True):
-        np.testing.assert_allclose(value, logsumexp(each(point)) - math.log(2), rtol=1e-9)
+        def log_density(z):
+            return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
+
+        z, orders = space.flatten(start) + noise, jnp.array([[0, 1, 2], [2, 1, 0]])
+        log_parts_of = make_labellings(space, coordinates, start, problem.prior.weight_concentration).log_parts
+        permuted = jax.vmap(lambda point: jax.vmap(lambda order: permute_point(space, point, order))(orders))(z)
+        return logsumexp(log_parts_of(proposal, jax.vmap(measure)(z)), -1), jax.vmap(jax.vmap(log_density))(permuted)
+
+    found, terms = average_and_terms(start, proposal, noise)
+    np.testing.assert_allclose(found, np.logaddexp(*np.asarray(terms).T) - math.log(2), rtol=1e-9)
 
 
 def test_one_labelling_is_kept_beyond_the_limit(three, monkeypatch):
     """The two labellings of each point get the density over 2 and infinity; the canonical labelling is the one that counts."""
-    space, coordinates, start, concentration, proposal = three
-
-    def measure(z):
-        return coordinates.place_means(z, jnp.zeros(3, bool))[0]
-
-    def log_density(z):
-        return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
-
+    problem, start, proposal = three
     monkeypatch.setattr(labellings, "_ENUMERATED", 2)
-    found = make_labellings(space, coordinates, start, concentration)
 
     @jax.jit
     def run(start, proposal):
+        space = make_unconstrained_space(problem, start)
+        coordinates = Coordinates(space, problem)
+
+        def measure(z):
+            return coordinates.place_means(z, jnp.zeros(3, bool))[0]
+
+        def log_density(z):
+            return logsumexp(log_parts(proposal, coordinates.describe(measure(z)))[0])
+
+        found = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
         z = space.flatten(start)
         both = jnp.stack([z, permute_point(space, z, jnp.array([2, 1, 0]))])
         values = logsumexp(found.log_parts(proposal, jax.vmap(measure)(both)), -1)
         canonical = jax.vmap(lambda point: space.flatten(found.canonical(space.unflatten(point)[0])))(both)
-        return both, values, canonical
+        return both, values, canonical, jax.vmap(log_density)(both)
 
-    both, values, canonical = map(np.asarray, run(start, proposal))
+    both, values, canonical, densities = map(np.asarray, run(start, proposal))
     assert np.isinf(values).sum() == 1
-    kept = both[int(np.isfinite(values).argmax())]
-    expected = jax.jit(log_density)(kept) - math.log(2)
+    place = int(np.isfinite(values).argmax())
+    kept, expected = both[place], densities[place] - math.log(2)
     np.testing.assert_allclose(values[np.isfinite(values)][0], expected, rtol=1e-9)
     np.testing.assert_allclose(canonical, [kept, kept], rtol=1e-6, atol=1e-8)

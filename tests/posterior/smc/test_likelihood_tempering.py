@@ -19,14 +19,14 @@ def test_points_keep_their_density_when_components_are_exchanged(covariance_type
     """With one of three components absent, the other two are exchanged in some points, and only one is ever replaced."""
     y = jnp.asarray(random_data(0, 12, 2, 2), jnp.float32)
     prior = independent_prior(covariance_type, 3, 2, half_normal=False)
-    prior = jax.tree.map(jnp.float32, prior.__class__(jnp.full(3, 1.5), prior.mean, prior.mean_covariance, prior.scale))
-    problem = StandardizedProblem(y, None, prior, jnp.zeros(2), jnp.ones(2))
-    unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(2), (3, 2, 2)), covariance_type, jnp.ones(3))
-    shape = Mixture(jnp.full(3, 1 / 3), jnp.zeros((3, 2)), unit, covariance_type)
-    model = Model(problem, make_unconstrained_space(problem, shape), jnp.array([True, True, False]), shape)
+    prior = jax.tree.map(jnp.float32, prior.__class__(np.full(3, 1.5), prior.mean, prior.mean_covariance, prior.scale))
+    problem = StandardizedProblem(y, None, prior, np.zeros(2, np.float32), np.ones(2, np.float32))
 
     @jax.jit
     def run(key):
+        unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(2), (3, 2, 2)), covariance_type, jnp.ones(3))
+        shape = Mixture(jnp.full(3, 1 / 3), jnp.zeros((3, 2)), unit, covariance_type)
+        model = Model(problem, make_unconstrained_space(problem, shape), jnp.array([True, True, False]), shape)
         keys = jax.random.split(key, 3)
         z = model.sample_prior(keys[0], 8)
         permuted = jax.vmap(model.permute)(jax.random.split(keys[1], 8), z)
