@@ -16,7 +16,18 @@ quick_compilation.share_contexts()
 settings.register_profile("jaxgmm", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("jaxgmm")
 
-collect_ignore = ["notebook_checks"]  # code that runs inside notebooks
+collect_ignore = ["notebook_checks", "benchmarks"]  # code that runs inside notebooks, and scripts
+
+# The slowest groups of tests, which start first, so that no process is still busy with one while the others have ended.
+SLOWEST = (
+    *("jaxgmm", "tests/test_readme.py", "tests/test_notebooks.py", "tests/posterior/smc/test_smc.py"),
+    *("tests/posterior/test_nuts.py", "tests/posterior/test_observations.py", "tests/test_padding.py"),
+    *("tests/test_transforms.py", "tests/test_hard_inputs.py", "tests/posterior/test_telescope.py"),
+    *("tests/posterior/test_bootstrap.py", "tests/posterior/evidence/test_log_evidence.py", "tests/posterior/test_modes.py"),
+    *("tests/coverage/test_study.py", "tests/calibration/test_calibrate.py", "tests/em/test_restart_starts.py"),
+    *("tests/selection/test_select.py", "tests/em/test_fit.py", "tests/em/batch/test_restarts.py"),
+    *("tests/comparison/test_compare.py", "tests/test_laws.py", "tests/posterior/test_laplace.py"),
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -25,6 +36,7 @@ def pytest_cmdline_main(config):
     whole = config.args_source is config.ArgsSource.TESTPATHS and "PYTEST_XDIST_WORKER" not in os.environ
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not config.option.usepdb:
         config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
+        config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -37,6 +49,24 @@ def pytest_xdist_make_scheduler(config, log):
             return "examples" if nodeid.startswith("jaxgmm/") else super()._split_scope(nodeid)
 
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let a process of pytest-xdist begin with the slowest groups of tests."""
+    if not hasattr(config, "workerinput"):
+        return
+
+    def place(item):
+        prefix = next((prefix for prefix in SLOWEST if item.nodeid.startswith(prefix)), None)
+        return len(SLOWEST) if prefix is None else SLOWEST.index(prefix)
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file():
+    """Look for no examples in the docstrings of tests."""
+    return [collector for collector in (yield) if type(collector).__name__ != "DoctestModule"]
 
 
 def pytest_collection_finish():

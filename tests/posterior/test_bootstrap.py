@@ -10,6 +10,8 @@ from jaxgmm.em.result import Status
 from jaxgmm.padding import as_count
 from jaxgmm.posterior.bootstrap import SCHEMES, _dirichlet_weights, _multinomial_counts
 
+from helpers import slow_unless
+
 
 @pytest.fixture(scope="module")
 def acidity():
@@ -18,7 +20,7 @@ def acidity():
     return x, jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2, covariance_type="tied"), x)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", slow_unless(SCHEMES, ("nonparametric", "parametric")))
 def test_spread_is_the_standard_error(acidity, scheme):
     """Standard deviations of 150 replicates are within 30 % of the standard errors, around the fit, with its labels.
 
