@@ -241,7 +241,10 @@ def _checked(call):
         return jax.block_until_ready(call(mixture, x, jaxgmm.default_prior(CHECKED_X, num_components=K)))
 
 
-@pytest.mark.parametrize("name", [*CORE, *OTHERS])
+ALIKE = ("fit, chunks", "fit, reg_covar", "m_step, reg_covar", "fit_many")  # others run nearly the same code
+
+
+@pytest.mark.parametrize("name", slow_unless([*CORE, *OTHERS], (CORE | OTHERS).keys() - ALIKE))
 def test_no_nan_and_no_implicit_dtype_promotion(name):
     """With `jax.debug_nans` and strict dtype promotion no public function raises on sound data.
 

@@ -13,6 +13,8 @@ from jaxgmm.em.batch import fit_many as fit_many_module
 from jaxgmm.em.batch.restarts import _identified, best_of, largest_first
 from jaxgmm.em.result import ComponentStatus, Fit, Status, has_degenerate_component
 
+from helpers import slow_unless
+
 
 def test_iris_full_k3_is_the_published_maximum(x64):
     """Some restarts end in degenerate components, with larger likelihoods; the best sound fit is the published -180.1855."""
@@ -107,7 +109,7 @@ def test_errors():
         jaxgmm.fit_restarts(jax.random.key(0), x, num_components=200)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("weighted", slow_unless([False, True], [True]))
 def test_data_stay_on_the_device(weighted, monkeypatch):
     """The compiled program gets the very buffers of a JAX array that is too long to be padded, not copies from the host."""
     monkeypatch.setattr(chunking, "LARGEST_PADDED", 0)
