@@ -75,6 +75,7 @@ def _run(argv: Sequence[str]) -> int:
 
     An error is printed as one sentence. If the error arose inside jaxgmm, or with `--traceback`, a traceback is printed too.
     """
+    arguments = argparse.Namespace()
     try:
         arguments = _parser().parse_args(argv)
         check_seed(getattr(arguments, "seed", 0))
@@ -82,13 +83,13 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(arguments)
     except BrokenPipeError:  # the program that reads stdout has exited, such as `head` in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:
         if interruption.is_interrupted():
-            return _interrupted()
+            return _interrupted(arguments)
         sentence = refusal(error)
         if sentence is None or "--traceback" in argv:
             traceback.print_exception(error)
@@ -97,9 +98,13 @@ def _run(argv: Sequence[str]) -> int:
         return print_error(internal_error(error), _FAILED)
 
 
-def _interrupted() -> int:
-    """Say that the command was interrupted, and return its exit code."""
-    return print_error("interrupted: no more files were written.", INTERRUPTED)
+def _interrupted(arguments: argparse.Namespace) -> int:
+    """Say that the command was interrupted and whether it can continue, and return its exit code."""
+    sentence = "interrupted: no more files were written"
+    kept = getattr(arguments, "resume", None) or getattr(arguments, "checkpoint", None)
+    if kept is not None and kept.is_file():
+        sentence += f", but the same command continues from '{kept}'"
+    return print_error(f"{sentence}.", INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):

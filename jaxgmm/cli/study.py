@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     design = Design.from_toml(arguments.design)
     csv_path, json_path, figure_path = output_paths(arguments, arguments.design, "csv", "json", "png")
-    kept = csv_path.with_suffix(".npz") if arguments.resume is None else arguments.resume
+    kept = arguments.resume = arguments.resume or csv_path.with_suffix(".npz")
     check_output_file(kept, "--resume", force=True)  # an existing file is valid: the study only adds to it
     total = design.num_cells * design.num_datasets
     print_progress(f"{total} data sets in {design.num_cells} cells, methods {', '.join(design.methods)}, batches in {kept}")

@@ -10,7 +10,8 @@ import numpy as np
 from ..covariance import variances
 from ..covariance.types import TYPES, as_covariance_type
 from ..em.result import ComponentStatus, Fit, Status
-from ..mixture import Mixture, check_covariances, check_shapes, check_weights
+from ..mixture import Mixture
+from ..mixture_checks import check_covariances, check_shapes, check_weights
 from ..posterior.result import Posterior, PosteriorStatus, is_usable
 from ..priors.interface import MixturePrior, check_prior, check_prior_shapes
 

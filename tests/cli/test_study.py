@@ -35,6 +35,21 @@ def test_study(capsys, refused, monkeypatch, tmp_path):
     assert calls[1][1] == tmp_path / "kept.npz"
 
 
+def test_an_interrupted_study_names_the_file_from_which_it_continues(capsys, monkeypatch, tmp_path):
+    def coverage_study(key, design, *, path, progress):
+        if is_stored:
+            path.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxgmm.coverage.study.coverage_study", coverage_study)
+    (tmp_path / "small.toml").write_text("num_datasets = 2")
+    for is_stored in (False, True):
+        assert main(["study", str(tmp_path / "small.toml"), "--out", str(tmp_path)]) == 130
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.startswith("jaxgmm: interrupted: no more files were written")
+        assert last.endswith(f"the same command continues from '{tmp_path / 'small-study.npz'}'.") == is_stored
+
+
 def test_study_refuses(refused, tmp_path):
     assert "there is no file" in refused("study", tmp_path / "no.toml")
     for text, words in [
