@@ -32,7 +32,7 @@ LAYERS = [
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "
     "em.batch.threads em.batch.fit_many em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.online "
-    "em.stream.run em.stream.fit_batches em.stream.initialize_batches",
+    "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.fit_batches em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
     "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace posterior.user_model_space posterior.user_model "

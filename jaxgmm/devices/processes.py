@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, TypeGuard
@@ -39,9 +39,13 @@ def is_global(value: object) -> TypeGuard[jax.Array]:
     return not (value.is_fully_addressable or value.is_fully_replicated)
 
 
-def of_all_processes(values: np.ndarray, array: jax.Array) -> np.ndarray:
-    """Return the values (...) of all processes that hold a part of a global array, (H, ...); all of them must call this."""
-    devices = sorted(array.sharding.device_set, key=lambda device: (device.process_index, device.id))
+def of_all_processes(values: np.ndarray, array: jax.Array | None) -> np.ndarray:
+    """Return the values (...) of all processes that hold a part of a global array, (H, ...); all of them must call this.
+
+    If the array is None, the values are those of all processes.
+    """
+    devices = jax.devices() if array is None else array.sharding.device_set
+    devices = sorted(devices, key=lambda device: (device.process_index, device.id))
     mesh = Mesh(np.array(devices), ("device",), axis_types=(AxisType.Auto,))
     words = np.ascontiguousarray(values).reshape(-1).view(np.uint32)
     with jax.ensure_compile_time_eval():
@@ -113,7 +117,7 @@ def call_across_processes(
                 f"{function.__name__} was called with an array whose parts are held by several processes; an array of this "
                 f"process was expected: only {', '.join(sorted(_FUNCTIONS))} take arrays of several processes."
             )
-        _check_same_call(function, further, args, kwargs, found)
+        check_same_arguments(function.__name__, _named_arguments(function, further, args, kwargs), found)
         args, kwargs = copy_arrays((args, kwargs), _uncommitted_copy)
         if "progress" in {*inspect.signature(function).parameters, *further}:
             kwargs = kwargs | {"progress": False}  # a bar would change the compiled program
@@ -142,14 +146,14 @@ def _uncommitted_copy(array: jax.Array) -> jax.Array:
     return jax.device_put(np.asarray(array))
 
 
-def _check_same_call(
-    function: Callable[..., Any], further: tuple[str, ...], args: tuple, kwargs: dict[str, Any], array: jax.Array
-) -> None:
-    """Raise ValueError, in all processes, unless all processes call the same function with the same arguments."""
-    given = _named_arguments(function, further, args, kwargs)
+def check_same_arguments(function: str, given: Mapping[str, object], array: jax.Array | None) -> None:
+    """Raise ValueError, in all processes, unless all processes call the same function with the same arguments.
+
+    The processes are those that hold a part of the array, or all processes if it is None.
+    """
     software = f"{jax.__version__}, {'64' if jax.config.read('jax_enable_x64') else '32'} bits"
     hashes = {name: _hash(value) for name, value in given.items()}
-    own = np.stack([_as_bytes(function.__name__), _as_bytes(software), _as_bytes(_hash(tuple(hashes.items())))])
+    own = np.stack([_as_bytes(function), _as_bytes(software), _as_bytes(_hash(tuple(hashes.items())))])
     every = of_all_processes(own, array)
     if (every == every[0]).all():
         return
@@ -168,7 +172,7 @@ def _check_same_call(
     others = ", ".join(map(str, np.flatnonzero(differs.any(1))))
     are = "is" if len(which) == 1 else "are"
     raise ValueError(
-        f"{' and '.join(which)} of {function.__name__} {are} not the same in all processes: process 0 and {others} differ; "
+        f"{' and '.join(which)} of {function} {are} not the same in all processes: process 0 and {others} differ; "
         "every process must pass the same start, options and random key, and only x and sample_weight may be divided among "
         "processes, as by jax.make_array_from_process_local_data."
     )

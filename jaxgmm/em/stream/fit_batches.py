@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...checkpoint import Checkpoint, check_target
+from ...devices.processes import check_same_arguments
 from ...mixture import MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
 from ...progress import progress_bar
@@ -20,7 +21,9 @@ from ..loop import Options
 from ..problem import EMProblem
 from ..result import Fit
 from .batches import Batches, Layout, Source
-from .run import Run, design
+from .run import Run
+from .saved_run import design
+from .several_processes import are_several, own_path, together
 
 
 @public
@@ -43,6 +46,9 @@ def fit_batches(
     added over batches. EM makes num_iter + 1 passes, because the last pass evaluates the mixture that is returned. Two
     batches are in memory at a time, because the next one is read while this one is used.
 
+    After `jax.distributed.initialize()`, all processes must call this function, each with its own batches and with the same
+    other arguments. Their sums are added after each pass, and all processes return the same fit.
+
     Args:
         mixture: the start: a Mixture, as from `initialize_batches`, or a Fit.
         batches: the data: a list of batches, an object that can be iterated again, such as that of `read_batches`, or a
@@ -63,7 +69,8 @@ def fit_batches(
             of the rows should be random. With `accelerate`, the exact passes are accelerated.
         checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
             it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
-            that of a fit that was not interrupted. The batches must then be the same, in the same order.
+            that of a fit that was not interrupted. The batches must then be the same, in the same order. With several
+            processes, each has a file of its own: run.npz becomes run-0.npz, run-1.npz and so on.
         progress: whether to show a progress bar on stderr, with the rows read so far, the pass and the objective. None shows it
             on a terminal.
 
@@ -91,15 +98,21 @@ def fit_batches(
         raise TypeError("an argument is traced, but batches are read on the host; call fit_batches outside jit, vmap and grad.")
     shape = (start.num_components, start.num_features, start.covariance_type)
     numbers: dict[str, Any] = {"tol": tol, "reg_covar": reg_covar}
+    if are_several():
+        given = {"mixture": start, "prior": prior, **numbers, "max_iter": max_iter, "accelerate": accelerate, "online": online}
+        check_same_arguments("fit_batches", given | {"checkpoint": checkpoint is None}, None)
     check_options(prior, shape, max_iter=max_iter, accelerate=accelerate, chunk_size=None, **numbers)
     check_flag(online, "online")
     check_progress(progress)
-    check_target(checkpoint)
+    if online and are_several():
+        raise ValueError("online=True and several processes were both given; leave online out: use accelerate=True.")
+    path = None if checkpoint is None else own_path(checkpoint)
+    together(lambda: check_target(path))
     problem, options = EMProblem(None, None, prior, numbers["reg_covar"]), Options(max_iter, bool(accelerate), None)
-    source = Source(batches, Layout(start.num_features), 2 if max_iter else 1)
+    source = together(lambda: Source(batches, Layout(start.num_features), 2 if max_iter else 1))
     run = Run(start, problem, tol, options, source, online=bool(online))
-    if checkpoint is not None:
-        run.resume(Checkpoint(checkpoint, design(start, problem, tol, options, bool(online)), "fit"))
+    if path is not None:
+        run.resume(together(lambda: Checkpoint(path, design(start, problem, tol, options, bool(online)), "fit")))
     with progress_bar(None, " rows", progress) as bar:
         result = run.to_end(bar)
     emit_warnings(result, run.start, run.arguments, accelerate=bool(accelerate), constant=run.constant_columns())

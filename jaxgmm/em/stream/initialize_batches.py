@@ -7,9 +7,11 @@ import numpy as np
 
 from ... import chunking
 from ...calls import public
+from ...devices.processes import check_same_arguments
 from ...mixture import Mixture
 from ..initialization import StartOptions, check_start_options, initialize
 from .batches import Batch, Batches, Layout, Source
+from .several_processes import are_several, counted, from_process, of_first_process, together
 
 _BLOCK = 1 << 16  # the random numbers of this many rows are drawn together, whatever the batches are
 
@@ -21,6 +23,9 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
     The sample holds at most max(2^16, 1024 K) rows, which are drawn without replacement in proportion to their weights. The
     same key gives the same start for the same rows in the same order, however they are divided into batches. If there are no
     more rows than this, the start is that of `initialize` for all rows.
+
+    After `jax.distributed.initialize()`, all processes must call this function with the same key and options. The sample is
+    then from the batches of all processes, and all return the same start.
 
     Args:
         key: a random key.
@@ -42,16 +47,28 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
         (3, 4)
     """
     check_start_options(key, StartOptions(num_components, covariance_type, "k-means++"))
+    if are_several():
+        given = {"key": key, "num_components": num_components, "covariance_type": covariance_type}
+        check_same_arguments("initialize_batches", given, None)
     x, weight, _ = sample_batches(key, batches, chunking.sample_rows(num_components))
     options = {"num_components": num_components, "covariance_type": covariance_type}
     return initialize(key, x, sample_weight=weight, **options)
 
 
 def sample_batches(key: jax.Array, batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """Return at most `size` random rows of batches, their weights or None, and the number of all rows."""
+    """Return at most `size` random rows of batches, their weights or None, and the number of all rows.
+
+    With several processes, the rows are those of all processes, and each process returns the same.
+    """
     sample = _Sample(size, key)
-    for batch in Source(batches, Layout(None)).read():
-        sample.add(batch)
+
+    def read() -> None:
+        for batch in Source(batches, Layout(None)).read():
+            sample.add(batch)
+
+    together(read)
+    if are_several():
+        sample.share()
     return *sample.rows(), sample.num_rows
 
 
@@ -64,6 +81,8 @@ class _Sample:
     def __init__(self, size: int, key: jax.Array) -> None:
         """Begin with an empty sample of at most `size` rows."""
         self.size, self.seed = size, np.asarray(jax.random.key_data(key)).ravel().tolist()
+        if jax.process_index():  # other random numbers in each of several processes
+            self.seed = [*self.seed, jax.process_index()]
         self.num_rows = 0
         self.num_positive = 0
         self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # the exponential numbers, the weights and the rows
@@ -94,6 +113,20 @@ class _Sample:
         # rows that were drawn in proportion to their weights count equally
         return x, weight.astype(x.dtype) if self.num_positive <= self.size and (weight != 1).any() else None
 
+    def share(self) -> None:
+        """Exchange the samples of several processes, and keep the first rows of all of them."""
+        if self.parts:
+            self._drop()
+        shapes = of_first_process((self.parts[0][2][:1],) if self.parts else None)
+        if shapes is None:
+            return
+        times, weight, x = self.parts[0] if self.parts else (np.zeros(0), np.zeros(0), shapes[0][:0])
+        own = {"times": times, "weight": weight, "x": x}
+        found = [from_process(i, own) for i in range(jax.process_count())]
+        together(lambda: _check_features([part["x"].shape[1] for part in found]))
+        self.parts = [(part["times"], part["weight"], part["x"]) for part in found]
+        self.num_rows, self.num_positive = counted(self.num_rows), counted(self.num_positive)
+
     def _drop(self) -> None:
         """Drop all rows but the first ones."""
         times, weight, x = (np.concatenate(leaves) for leaves in zip(*self.parts, strict=True))
@@ -108,3 +141,9 @@ class _Sample:
         first, last = begun // _BLOCK, (begun + number - 1) // _BLOCK
         blocks = [np.random.default_rng([*self.seed, block]).exponential(size=_BLOCK) for block in range(first, last + 1)]
         return np.concatenate(blocks)[begun - first * _BLOCK :][:number]
+
+
+def _check_features(numbers: list[int]) -> None:
+    """Raise ValueError if the batches of processes differ in their numbers of features."""
+    if len(set(numbers)) > 1:
+        raise ValueError(f"The batches of the processes have {', '.join(map(str, numbers))} features; one number was expected.")

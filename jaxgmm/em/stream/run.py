@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import jax
 import numpy as np
 
-from ...checkpoint import Checkpoint, versions
+from ...checkpoint import Checkpoint
 from ...inputs import as_dtype
 from ...mixture import Mixture
 from ...progress import ProgressBar
@@ -36,10 +37,10 @@ from .passes import (
     zero_data_sums,
     zero_sums,
 )
+from .saved_run import COUNTS, caught_up, restored
+from .several_processes import added, are_several, counted, of_first_process, together
 
 SECONDS_BETWEEN_WRITES = 10.0  # seconds between two checkpoints within a pass; each pass ends with a checkpoint, too
-_FORMAT = 2  # the number of the format of checkpoints
-_COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_rows")
 
 
 class Run:
@@ -81,7 +82,7 @@ class Run:
     def to_end(self, bar: ProgressBar) -> Fit:
         """Make passes over the batches until EM ends, and return the result."""
         if self.ended:
-            self._check_first_batch()
+            together(self._check_first_batch)
         while not self.ended:
             self._make_pass(bar)
         assert self.problem is not None
@@ -97,24 +98,39 @@ class Run:
 
     def _make_pass(self, bar: ProgressBar) -> None:
         """Read all batches once, evaluate the present proposal, and make the next one."""
-
-        def after(batch: Batch) -> None:
-            bar.update(batch.num_rows)
-            if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
-                self._save()
-
-        for batch in self.source.read():
-            self._check_mark(batch)
-            if batch.place >= self.done.next_batch:
-                if batch.num_positive and self.origin is None:
-                    self._begin(origin_of(batch))
-                self._use(batch)
-            after(batch)
-        self._check_rows()
+        batches, read = self.source.read(), []
+        if self.origin is None:
+            read = together(lambda: _until_rows(batches))
+            own = origin_of(read[-1]) if read and read[-1].num_positive else None
+            origin = of_first_process(own)
+            if origin is not None:
+                self._begin(Origin(*origin))
+        together(lambda: self._read(chain(read, batches), bar))
+        self._check_enough_rows()
+        if are_several():
+            self._save()  # if another process is killed after the sums were added, this one can continue after the pass
         self._end_pass()
         self._save()
         assert self.state is not None
         bar.set_postfix_str(f"pass {self.num_passes}, objective {float(self.state.objective):.9g}")
+
+    def _read(self, batches: Iterable[Batch], bar: ProgressBar) -> None:
+        """Use all batches of this process that an interrupted run has not used in this pass."""
+        if self.origin is not None and self.num_passes == 0 and are_several():
+            self._save()  # all processes have begun together, so that all of them can continue together
+        for batch in batches:
+            self._check_mark(batch)
+            if batch.place >= self.done.next_batch:
+                self._use(batch)
+            bar.update(batch.num_rows)
+            if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+                self._save()
+        found = self.done.num_rows
+        if self.num_passes and found != self.total_rows:
+            raise ValueError(
+                f"batches held {self.total_rows} rows in the first pass and {found} in pass {self.num_passes + 1}; every pass "
+                "must read the same rows."
+            )
 
     def _use(self, batch: Batch) -> None:
         """Add the rows of a batch to the sums of an exact pass, or take the steps of stochastic EM for them."""
@@ -141,11 +157,11 @@ class Run:
             return
         assert self.origin is not None
         assert self.done.sums is not None
+        sums, center = added(self.done.sums[0]), self.origin.center
         if self.state is None:
-            self.data_sums, self.first_marks, self.total_rows = self.done.data_sums, self.done.marks, self.done.num_rows
+            self.data_sums, self.first_marks, self.total_rows = added(self.done.data_sums), self.done.marks, self.done.num_rows
             self.problem, self.state = self._prepared()
         assert self.problem is not None
-        sums, center = self.done.sums[0], self.origin.center
         assert self.trial is not None
         if self.num_stochastic and self.num_passes == self.num_stochastic + 1:
             self.state, self.trial = accept_average(self.problem, self.state, self.trial, sums, self.tol)
@@ -178,19 +194,14 @@ class Run:
         assert self.data_sums is not None
         return begin(self.start, self.arguments, self.tol, self.origin.first, self.data_sums[0], self.options)
 
-    def _check_rows(self) -> None:
-        """Raise ValueError if a pass found no rows, too few rows, or not the rows of the first pass."""
-        found = self.done.num_rows
-        if found == 0 and self.num_passes == 0:
+    def _check_enough_rows(self) -> None:
+        """Raise ValueError if the first pass found no rows, or too few rows, in all processes together."""
+        if self.num_passes:
+            return
+        if counted(self.done.num_rows) == 0:
             raise ValueError("batches holds no rows; at least one batch with rows was expected.")
-        if self.num_passes == 0:
-            regularised = self.arguments.prior is not None or self.arguments.reg_covar is not None
-            check_num_rows(self.done.num_positive, self.start, regularised)
-        elif found != self.total_rows:
-            raise ValueError(
-                f"batches held {self.total_rows} rows in the first pass and {found} in pass {self.num_passes + 1}; every pass "
-                "must read the same rows."
-            )
+        regularised = self.arguments.prior is not None or self.arguments.reg_covar is not None
+        check_num_rows(counted(self.done.num_positive), self.start, regularised)
 
     def _check_first_batch(self) -> None:
         """Raise ValueError if the first batch is not the one with which the finished run of the checkpoint began."""
@@ -214,24 +225,26 @@ class Run:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Store the run in a checkpoint from now on, and continue from it if it holds the state of an earlier run."""
         self.checkpoint = checkpoint
-        if "run" not in checkpoint:
+        held = checkpoint.get("run", dict) if "run" in checkpoint else None
+        if are_several():
+            held = caught_up(held)
+        if held is None:
             return
-        held = checkpoint.get("run", dict)
-        counts = dict(zip(_COUNTS, held["counts"].tolist(), strict=True))
+        counts = dict(zip(COUNTS, held["counts"].tolist(), strict=True))
         self._begin(Origin(held["origin 0"], held["origin 1"]))
         done, self.num_passes, self.total_rows = self.done, counts["pass"], counts["total_rows"]
         done.next_batch, done.num_rows, done.num_positive = counts["next_batch"], counts["num_rows"], counts["num_positive"]
         done.marks, self.source.layout.length = held["marks"].tolist(), counts["length"]
-        data_sums, done.sums = _restored(done.data_sums, held, "data_sums"), _restored(done.sums, held, "sums")
+        data_sums, done.sums = restored(done.data_sums, held, "data_sums"), restored(done.sums, held, "sums")
         done.data_sums = data_sums
         if self.num_passes:
             self.data_sums, done.data_sums, self.first_marks = data_sums, None, held["first marks"].tolist()
             self.problem, blank = self._prepared()
             trial_and_sums = (self.trial, zero_sums(self.start), self.problem.center)
             _, trial = jax.eval_shape(advance, self.problem, blank, *trial_and_sums, self.tol)
-            self.state, self.trial = _restored(blank, held, "state"), _restored(trial, held, "trial")
+            self.state, self.trial = restored(blank, held, "state"), restored(trial, held, "trial")
             if "online 0" in held:
-                self.online = _restored(jax.eval_shape(begin_online, self.problem, blank, trial), held, "online")
+                self.online = restored(jax.eval_shape(begin_online, self.problem, blank, trial), held, "online")
 
     def _save(self) -> None:
         """Write the present state to the checkpoint, if there is one."""
@@ -251,37 +264,11 @@ class Run:
         self._written = time.monotonic()
 
 
-def design(start: Mixture, problem: EMProblem, tol: Any, options: Options, online: bool) -> dict[str, object]:
-    """Return everything except the data on which the numbers of a fit depend, in types that JSON has."""
-    k, d = start.means.shape
-    libraries = {name: version for name, version in versions().items() if name in ("jax", "numpy")}
-    return {
-        "format": _FORMAT,
-        "shape": [k, d],
-        "covariance_type": start.covariance_type,
-        "tol": float(tol),
-        "max_iter": options.max_iter,
-        "accelerate": options.accelerate,
-        "online": online,
-        "reg_covar": None if problem.reg_covar is None else float(problem.reg_covar),
-        "prior": None if problem.prior is None else _digest(problem.prior),
-        "start": _digest(start),
-        "float type": str(jax.dtypes.canonicalize_dtype(float)),
-        "backend": jax.default_backend(),
-        "versions": libraries,
-    }
-
-
-def _digest(tree: Any) -> str:
-    """Return a short checksum of the structure and the arrays of a pytree."""
-    leaves, structure = jax.tree.flatten(tree)
-    digest = hashlib.sha256(str(structure).encode())
-    for leaf in leaves:
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:12]
-
-
-def _restored(like: Any, held: dict[str, np.ndarray], name: str) -> Any:
-    """Return the pytree with the structure of `like` whose leaves a checkpoint holds under a name."""
-    structure = jax.tree.structure(like)
-    return jax.tree.unflatten(structure, [held[f"{name} {i}"] for i in range(structure.num_leaves)])
+def _until_rows(batches: Iterable[Batch]) -> list[Batch]:
+    """Read batches up to the first one with rows of positive weight, and return them."""
+    read = []
+    for batch in batches:
+        read.append(batch)
+        if batch.num_positive:
+            break
+    return read
