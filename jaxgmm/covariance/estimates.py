@@ -22,17 +22,60 @@ Source: Celeux & Govaert (1995), Pattern Recognition 28, 781-793.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance, linalg
 from .axes import axes_of, common_axes, variances_along
-from .types import code_of, is_coupled
+from .types import ANY_DENSE, ANY_DIAGONAL, code_of, fewest_points, is_coupled, is_dense, is_shared, is_spherical
 from .volumes import with_own_volumes
 
 FEW_STEPS = 4  # number of iterations in a step of EM, which starts at the previous covariances
 MANY_STEPS = 200  # number of iterations that give the estimates exactly, up to rounding, in all usual cases
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["index"], meta_fields=["types"])
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One of several covariance types, which a compiled program takes as an argument.
+
+    The mixtures of such a program have the covariance type `wide_type`. Their covariances are stored as (K, D, D) or (K, D),
+    even if all components share one covariance. `narrow` converts them at the end.
+
+    Attributes:
+        types: the covariance types that the program serves, all dense or all diagonal.
+        index: (), the place of the type in `types`.
+    """
+
+    types: tuple[str, ...]
+    index: jax.Array | np.ndarray
+
+    @property
+    def wide_type(self) -> str:
+        """The covariance type of the mixtures."""
+        return ANY_DENSE if is_dense(self.types[0]) else ANY_DIAGONAL
+
+    def property_of_type(self, of_type: Callable[[str], bool] | Callable[[str], int]) -> jax.Array:
+        """Return a property of the covariance type, ()."""
+        return jnp.asarray(np.array([of_type(name) for name in self.types]))[self.index]
+
+    def fewest_points(self, num_features: int) -> jax.Array:
+        """Return the smallest number of points that determine the covariance of one component, ()."""
+        return self.property_of_type(partial(fewest_points, num_features=num_features))
+
+
+def narrow(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
+    """Return covariances of wide storage, (..., K, D, D) or (..., K, D), in the storage form of the type that they are of."""
+    if is_spherical(covariance_type):
+        covariances = covariances[..., :1]
+    if not is_shared(covariance_type):
+        return covariances
+    return covariances[..., :1, :, :] if is_dense(covariance_type) else covariances[..., :1, :]
 
 
 def estimate(
@@ -42,6 +85,7 @@ def estimate(
     start: jax.Array | None = None,
     *,
     num_steps: int = FEW_STEPS,
+    member: Member | None = None,
 ) -> jax.Array:
     """Return the covariances of a coupled type that maximise the expected log-likelihood, (K, D, D) or (K, D).
 
@@ -49,9 +93,10 @@ def estimate(
         scatters: W_k, (K, D, D) or (K, D).
         counts: n_k (K,) >= 0. A component of count 0 does not influence the shared parameters. Its own parameters are those of
             its covariance in `start`, or of the average covariance if there is no start.
-        covariance_type: a coupled type.
+        covariance_type: a coupled type, or the wide type of `member`.
         start: the previous covariances, which are of the type, or None.
         num_steps: the number of iterations, for types without a closed form.
+        member: the type of the result, if the program serves several types.
     """
     total = counts.sum()
     used, weights = counts > 0, counts / jnp.where(total > 0, total, 1)
@@ -59,10 +104,15 @@ def estimate(
     own = scatters / divisor
     average = covariance.einsum("k,k...->...", weights, own)
     own = jnp.where(covariance.expand(used, covariance_type), own, average if start is None else start)
-    return _MAPS[code_of(covariance_type)](own, weights, start, num_steps)
+    if member is None:
+        return _MAPS[code_of(covariance_type)](own, weights, start, num_steps)
+    maps = [partial(_MAPS[code_of(name)], steps=num_steps) for name in member.types]
+    return jax.lax.switch(member.index, maps, own, weights, start)
 
 
-def nearest(covariances: jax.Array, weights: jax.Array, covariance_type: str, start: jax.Array) -> jax.Array:
+def nearest(
+    covariances: jax.Array, weights: jax.Array, covariance_type: str, start: jax.Array, member: Member | None = None
+) -> jax.Array:
     """Return the covariances of the type that are nearest to given covariances; uncoupled covariances are returned unchanged.
 
     The nearest covariances maximise the expected log-likelihood of data with the given weights and covariances. If the given
@@ -71,7 +121,7 @@ def nearest(covariances: jax.Array, weights: jax.Array, covariance_type: str, st
     if not is_coupled(covariance_type):
         return covariances
     scatters = covariance.expand(weights, covariance_type) * covariances
-    return estimate(scatters, weights, covariance_type, start)
+    return estimate(scatters, weights, covariance_type, start, member=member)
 
 
 def departure(covariances: np.ndarray, covariance_type: str) -> float:
@@ -147,7 +197,29 @@ def _eve(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int
     return _compose(axes, _evi(variances_along(axes, own), weights, None, steps))
 
 
+def _own(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
+    """Return the estimates of VVV and VVI."""
+    return own
+
+
+def _average(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
+    """Return the estimates of EEE and EEI, once for each component."""
+    return jnp.broadcast_to(covariance.einsum("k,k...->...", weights, own), own.shape)
+
+
+def _vii(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
+    """Return the estimates of VII, once for each feature."""
+    return jnp.broadcast_to(own.mean(-1, keepdims=True), own.shape)
+
+
+def _eii(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
+    """Return the estimates of EII, once for each component and each feature."""
+    return _average(_vii(own, weights, start, steps), weights, start, steps)
+
+
 _MAPS = {"EVI": _evi, "EVV": _evv, "EEV": _eev, "VEV": _vev, "VEE": _vee, "VEI": _vee, "VVE": _vve, "EVE": _eve}
+# the other types are not coupled: only programs that serve several types use their estimates in wide storage
+_MAPS |= {"EII": _eii, "VII": _vii, "EEI": _average, "VVI": _own, "EEE": _average, "VVV": _own}
 
 
 def _compose(vectors: jax.Array, values: jax.Array) -> jax.Array:

@@ -36,6 +36,10 @@ CODES = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "
 TYPES = tuple(_NAMES.get(code, code) for code in CODES)  # the fourteen types in their canonical spelling
 CLASSIC = tuple(_NAMES.values())  # the types that all functions accept, samplers included
 _LETTERS = {"E": "equal", "V": "variable", "I": "identity"}
+# Names of two wide types, which only programs that serve several types use: such a program takes the type as an argument. Their
+# codes are those of coupled types whose covariances are stored in the same way.
+ANY_DENSE, ANY_DIAGONAL = "any dense", "any diagonal"
+_CODES |= {ANY_DENSE: "EVV", ANY_DIAGONAL: "EVI"}
 
 
 def canonical(covariance_type: str) -> str:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..covariance.estimates import nearest
+from ..covariance.estimates import Member, nearest
 from ..density import safe_log
 from ..mixture import Mixture
 
@@ -77,8 +77,11 @@ def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
     return jnp.concatenate([weights, (mixture.means / unit[None]).ravel(), lower.ravel()])
 
 
-def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
-    """Return the mixture with the given coordinates. This function inverts `to_vector`; weights that are 0 in `like` stay 0."""
+def from_vector(vector: jax.Array, like: Mixture, scale: Mixture, member: Member | None = None) -> Mixture:
+    """Return the mixture with the given coordinates. This function inverts `to_vector`; weights that are 0 in `like` stay 0.
+
+    If the program serves several covariance types, `member` is the type.
+    """
     covariance_type, (k, d) = like.covariance_type, like.means.shape
     unit = _standard_deviations(scale)
     weights = jnp.where(like.weights > 0, jnp.exp(vector[:k]), 0)
@@ -91,7 +94,7 @@ def from_vector(vector: jax.Array, like: Mixture, scale: Mixture) -> Mixture:
         covariances = jnp.exp(2 * lower)
     means = vector[k : k + k * d].reshape(k, d) * unit[None]
     weights = weights / weights.sum()
-    covariances = nearest(covariances, weights, covariance_type, like.covariances)
+    covariances = nearest(covariances, weights, covariance_type, like.covariances, member)
     return dataclasses.replace(like, weights=weights, means=means, covariances=covariances)
 
 
@@ -100,7 +103,9 @@ def _standard_deviations(scale: Mixture) -> jax.Array:
     return jnp.sqrt(covariance.variances(scale.covariances, scale.covariance_type, scale.num_features).mean(0))
 
 
-def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixture) -> tuple[Mixture, Memory, jax.Array]:
+def extrapolate(
+    memory: Memory, current: Mixture, stepped: Mixture, scale: Mixture, member: Member | None = None
+) -> tuple[Mixture, Memory, jax.Array]:
     """Return the next point to try, the memory with this step added, and whether the point is extrapolated.
 
     Args:
@@ -108,6 +113,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
         current: theta.
         stepped: F(theta), which is the next point if this step is not extrapolated.
         scale: the start of the fit, which determines the units of the coordinates.
+        member: the covariance type, if the program serves several types.
     """
     point, image = to_vector(current, scale), to_vector(stepped, scale)
     residual = image - point
@@ -116,7 +122,7 @@ def extrapolate(memory: Memory, current: Mixture, stepped: Mixture, scale: Mixtu
     vector = image - mixing @ (points + residuals)
     slow = residual @ residual > _SLOW**2 * (memory.last_residual @ memory.last_residual)
     ready = (memory.patience <= 0) & (filled > 0) & slow & jnp.isfinite(vector).all()
-    extrapolated = from_vector(jnp.where(ready, vector, image), stepped, scale)
+    extrapolated = from_vector(jnp.where(ready, vector, image), stepped, scale, member)
     # return a plain step unchanged: conversion to a vector and back would change components that have just become empty
     proposal = jax.tree.map(lambda a, b: jnp.where(ready, a, b), extrapolated, stepped)
     memory = Memory(points, residuals, point, residual, filled, memory.patience - 1, memory.rejections)

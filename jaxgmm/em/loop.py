@@ -25,7 +25,7 @@ from ..row_sums import nonzero, vary_with
 from .acceleration import Memory, extrapolate, init_memory, update_memory
 from .incomplete_sums import IncompleteData, IncompleteRows, incomplete_component_sums
 from .kernels import Rows, component_sums, quadratic_error
-from .m_step import PSEUDO_COUNT, Regularisation, maximize
+from .m_step import PSEUDO_COUNT, Regularisation, maximize, pseudo_count
 from .problem import CenteredProblem
 from .result import ComponentStatus, Fit, Status
 
@@ -112,7 +112,7 @@ def propose(problem: CenteredProblem, state: EMState) -> Proposal:
     stepped = centered_m_step(problem, state.mixture, state.sums)
     memory, extrapolated = state.memory, jnp.array(False)
     if memory is not None:
-        stepped, memory, extrapolated = extrapolate(memory, state.mixture, stepped, problem.start)
+        stepped, memory, extrapolated = extrapolate(memory, state.mixture, stepped, problem.start, problem.member)
     return Proposal(_where(state.step < 0, problem.start, stepped), memory, extrapolated)
 
 
@@ -147,7 +147,7 @@ def centered_m_step(problem: CenteredProblem, mixture: Mixture, sums: ComponentS
 
     A prior counts all components that were present at the start, even if they have become empty since.
     """
-    regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar)
+    regularisation = Regularisation(problem.data_covariance, problem.prior, problem.reg_covar, problem.member)
     return maximize(mixture, sums, regularisation, problem.start.weights > 0)
 
 
@@ -196,7 +196,8 @@ def with_objective(
         trace = covariance.mahalanobis_trace(problem.data_covariance, factors, covariance_type, d)
         penalty = trace + 2 * factors.half_log_det  # (K or 1,)
         counted = present if len(penalty) == len(present) else present.any(keepdims=True)
-        objective -= PSEUDO_COUNT / 2 * jnp.where(counted, penalty, 0).sum()
+        amount = pseudo_count(present, penalty.dtype, problem.member)
+        objective -= amount / 2 * jnp.where(counted, penalty, 0).sum()
     singular = ~jnp.isfinite(factors.half_log_det).all()
     if problem.reg_covar is not None:  # other regularisations keep covariances above the rounding error of the data
         singular |= (present & (position_errors(mixture, factors) > 1)).any()
@@ -263,9 +264,12 @@ def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Arra
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
-        status = jnp.where(count < covariance_types.fewest_points(covariance_type, d), ComponentStatus.FEW_POINTS, status)
+        status = jnp.where(count < fewest_points(problem), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
-            floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(count, covariance_type) + PSEUDO_COUNT)
+            holders = count
+            if problem.member is not None:
+                holders = jnp.where(problem.member.property_of_type(covariance_types.is_shared), count.sum(), count)
+            floor = PSEUDO_COUNT * problem.data_covariance / (covariance.pool_counts(holders, covariance_type) + PSEUDO_COUNT)
         else:
             floor = covariance.ridge(jnp.zeros_like(mixture.covariances), jnp.full(1, problem.reg_covar), covariance_type)
         ridged = covariance.relative_ridge(mixture.covariances, ridge_fraction(d, count.dtype), covariance_type)
@@ -275,3 +279,11 @@ def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Arra
         status = jnp.where(fraction >= 0.5, ComponentStatus.AT_FLOOR, status)
     smallest = count.sum() * jnp.finfo(count.dtype).tiny ** 0.5
     return jnp.where((mixture.weights == 0) | (count <= smallest), ComponentStatus.EMPTY, status)
+
+
+def fewest_points(problem: CenteredProblem) -> jax.Array | int:
+    """Return the smallest number of points that determine the covariance of one component."""
+    start = problem.start
+    if problem.member is not None:
+        return problem.member.fewest_points(start.num_features)
+    return covariance_types.fewest_points(start.covariance_type, start.num_features)

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from .. import covariance, linalg
 from ..calls import public
-from ..covariance.estimates import estimate
-from ..covariance.types import accepts_ridge, is_coupled
+from ..covariance.estimates import Member, estimate
+from ..covariance.types import accepts_ridge, is_coupled, is_shared
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..priors.interface import ComponentSums, MixturePrior, check_prior
 from ..rounding import positive_factors, ridge_fraction, smallest_variance
@@ -29,11 +29,15 @@ _COLLINEARITY_RIDGE = 1e-6
 
 
 class Regularisation(NamedTuple):
-    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or by default the penalty of `m_step`."""
+    """The regularisation that keeps covariances from collapsing: a prior, reg_covar, or by default the penalty of `m_step`.
+
+    If the program serves several covariance types, `member` is the type. Such a program has neither a prior nor reg_covar.
+    """
 
     data_covariance: jax.Array
     prior: MixturePrior | None
     reg_covar: ArrayLike | None
+    member: Member | None = None
 
 
 @public
@@ -180,7 +184,9 @@ def maximize(mixture: Mixture, sums: ComponentSums, regularisation: Regularisati
     # empty components keep their last mean and covariance, so that users can inspect them
     old_mean, old_covariances = jax.lax.stop_gradient((mixture.means, mixture.covariances))
     means = jnp.where(empty[:, None], old_mean, mean)
-    kept = empty & empty.all() if is_coupled(covariance_type) else empty
+    kept = empty
+    if is_coupled(covariance_type):
+        kept &= empty.all() | _has_own_covariances(regularisation.member)
     covariances = covariance.select_components(~kept, covariances, old_covariances, covariance_type)
     return dataclasses.replace(mixture, weights=count / nonzero(count.sum()), means=means, covariances=covariances)
 
@@ -197,9 +203,11 @@ def _covariances(
     if is_coupled(covariance_type):
         if amount is None:
             penalised = covariance.expand(present, covariance_type)
-            scatter = jnp.where(penalised, scatter + PSEUDO_COUNT * regularisation.data_covariance, 0)
-            count = jnp.where(present, count + PSEUDO_COUNT, 0)
-        covariances = estimate(scatter, count, covariance_type, jax.lax.stop_gradient(mixture.covariances))
+            extra = pseudo_count(present, count.dtype, regularisation.member)
+            scatter = jnp.where(penalised, scatter + extra * regularisation.data_covariance, 0)
+            count = jnp.where(present, count + extra, 0)
+        start = jax.lax.stop_gradient(mixture.covariances)
+        covariances = estimate(scatter, count, covariance_type, start, member=regularisation.member)
     else:
         scatter, divisor = covariance.pool(scatter, covariance_type), covariance.pool_counts(count, covariance_type)
         if amount is None:
@@ -208,3 +216,22 @@ def _covariances(
     if amount is None:
         return covariances
     return covariance.ridge(covariances, jnp.asarray(amount, count.dtype)[None], covariance_type)
+
+
+def pseudo_count(present: jax.Array, dtype: DTypeLike, member: Member | None) -> jax.Array | float:
+    """Return e of the default regularisation for each covariance that the program stores.
+
+    Every covariance of a mixture has the pseudo-count e. If a program that serves several types stores a shared covariance once
+    for each component that is present, these copies share the pseudo-count.
+    """
+    if member is None:
+        return PSEUDO_COUNT
+    num_copies = jnp.where(member.property_of_type(is_shared), nonzero(present.astype(dtype).sum()), 1)
+    return PSEUDO_COUNT / num_copies
+
+
+def _has_own_covariances(member: Member | None) -> jax.Array | bool:
+    """Return whether the components share no part of their covariances, although the mixture has a wide type."""
+    if member is None:
+        return False
+    return member.property_of_type(lambda name: not (is_coupled(name) or is_shared(name)))

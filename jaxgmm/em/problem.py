@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import rows_per_chunk
+from ..covariance.estimates import Member
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums, MixturePrior
 from ..rounding import scatter_about_mean
@@ -25,6 +26,7 @@ class EMProblem(NamedTuple):
     weight: Weight
     prior: MixturePrior | None
     reg_covar: jax.Array | None
+    member: Member | None = None  # the covariance type, if the program serves several types
 
 
 class CenteredProblem(NamedTuple):
@@ -42,6 +44,7 @@ class CenteredProblem(NamedTuple):
         data_covariance: V, the covariance of the data, in storage form; the default regularisation uses it.
         total: (), the total weight of the data.
         tol: (), the largest change of the objective at which EM has converged, nats.
+        member: the covariance type, if the program serves several types.
     """
 
     x: Any  # an array (N, D), or incomplete data
@@ -53,6 +56,7 @@ class CenteredProblem(NamedTuple):
     data_covariance: jax.Array
     total: jax.Array
     tol: jax.Array
+    member: Member | None = None
 
 
 class DataSums(NamedTuple):
@@ -65,7 +69,7 @@ class DataSums(NamedTuple):
 
 def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProblem:
     """Return the problem in centred coordinates. The function reads the data once."""
-    x, weight, prior, reg_covar = problem
+    x, weight, prior, reg_covar, _ = problem
     if isinstance(x, IncompleteData):
         prior = None if prior is None else prior.translate(x.center)
         start = dataclasses.replace(start, means=start.means - x.center[None])
@@ -93,7 +97,7 @@ def sums_about(first: jax.Array, x: jax.Array, weight: Weight, covariance_type: 
 
 def from_sums(start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, sums: DataSums) -> CenteredProblem:
     """Return the problem in coordinates whose origin is the mean, given the sums of all rows about the row `first`."""
-    (x, weight, prior, reg_covar), covariance_type = problem, start.covariance_type
+    (x, weight, prior, reg_covar, member), covariance_type = problem, start.covariance_type
     total, moment, scatter = sums
     mean = first + moment / nonzero(total)
     center = jax.lax.stop_gradient(jnp.where(jnp.isfinite(mean), mean, 0))
@@ -103,4 +107,4 @@ def from_sums(start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Arr
         prior = prior.translate(center)
     start = dataclasses.replace(start, means=start.means - center[None])
     v = data_covariance(component, center, covariance_type)
-    return CenteredProblem(x, weight, prior, reg_covar, start, center, v, total, tol * total)
+    return CenteredProblem(x, weight, prior, reg_covar, start, center, v, total, tol * total, member)

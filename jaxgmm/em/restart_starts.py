@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..covariance import types as covariance_types
+from ..covariance.estimates import Member
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, with_array
@@ -37,7 +38,7 @@ from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
 from .kernels import Rows, whitened_component_sums
-from .loop import centered_m_step, component_status
+from .loop import centered_m_step, component_status, fewest_points
 from .problem import CenteredProblem, EMProblem, prepare
 from .result import ComponentStatus
 
@@ -116,10 +117,11 @@ def restart_starts(
     num_restarts: int,
     num_present: jax.Array | None = None,
     prior: MixturePrior | None = None,
+    member: Member | None = None,
 ) -> Mixture:
     """Return the starts (num_fitted,) that are fitted to the end, from validated data.
 
-    If `num_restarts` is 1, there is one start, which is the start of `initialize`.
+    If `num_restarts` is 1, there is one start, which is the start of `initialize`; there is then no `member`.
 
     Args:
         key: a random key.
@@ -129,6 +131,8 @@ def restart_starts(
         num_restarts: the number of restarts. There are seven candidates for each restart.
         num_present: number of components; the others are absent (weight 0). None: all are present.
         prior: the prior of the fits, or None. With a prior, the log posterior density shows which candidates are promising.
+        member: the covariance type, if the program serves several types. The candidates then begin with covariances of the type
+            in `options`, "full" or "diag", and the first step of EM makes them covariances of the member.
     """
     if num_restarts == 1:
         start = initialize_validated(key, x, weight, num_present, options=options)
@@ -141,7 +145,9 @@ def restart_starts(
     present = options.num_components if num_present is None else num_present
     numbers = _draw_numbers(key_numbers, rows, k, num_restarts)
     seeded = _seeded_starts(numbers, rows, weight, options, present)
-    problem = prepare(seeded, EMProblem(rows, weight, prior, None), jnp.asarray(_SHORT_TOL, x.dtype))
+    if member is not None:
+        seeded = dataclasses.replace(seeded, covariance_type=member.wide_type)
+    problem = prepare(seeded, EMProblem(rows, weight, prior, None, member), jnp.asarray(_SHORT_TOL, x.dtype))
     overlapping = _overlapping_starts(numbers.means, problem, present)
     starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), problem.start, overlapping)
     best = _race(starts, problem, num_fitted(num_restarts))
@@ -268,5 +274,5 @@ def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -
     _, mixture, count, objective, _ = end
     status = component_status(problem, mixture, count)
     degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
-    can_degenerate = bool(covariance_types.fewest_points(covariance_type, d))
+    can_degenerate = jnp.asarray(fewest_points(problem)) > 0
     return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))

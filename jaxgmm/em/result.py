@@ -208,14 +208,14 @@ def unsoundness(
     return xp.where(finite, distance, _DISTANCE[Status.NONFINITE])
 
 
-def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return the `unsoundness` of each fit in a stack. `total` is the total weight of the data."""
+def unsoundness_of(fits: Fit, total: jax.Array | np.ndarray, fewest: jax.Array | None = None) -> jax.Array:
+    """Return the `unsoundness` of each fit in a stack; the arguments are those of `has_degenerate_component`."""
     mixture, axes = fits.mixture, fits.status.ndim
     numbers = (fits.objective, fits.log_likelihood, mixture.weights, mixture.means, mixture.covariances)
     finite = jnp.array(True)
     for leaf in numbers:
         finite &= jnp.isfinite(leaf).all(tuple(range(axes, leaf.ndim)))
-    return unsoundness(fits.status, has_degenerate_component(fits, total), finite)
+    return unsoundness(fits.status, has_degenerate_component(fits, total, fewest), finite)
 
 
 def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
@@ -223,18 +223,26 @@ def is_sound(fits: Fit, total: jax.Array) -> jax.Array:
     return unsoundness_of(fits, total) == 0
 
 
-def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
+def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray, fewest: jax.Array | None = None) -> jax.Array:
     """Return whether each fit in a stack has a degenerate component. The result is False for tied covariances.
 
     A component is degenerate if it holds too few points for a covariance of its own, or if only the regularisation keeps its
-    covariance from collapsing. `total` is the total weight of the data.
+    covariance from collapsing.
+
+    Args:
+        fits: the fits.
+        total: the total weight of the data.
+        fewest: (), the smallest number of points that determine the covariance of one component, or 0 if the components share
+            one; None: the number of the covariance type of the fits.
     """
     mixture = fits.mixture
-    fewest = covariance_types.fewest_points(mixture.covariance_type, mixture.num_features)
-    if not fewest:
-        return jnp.zeros(mixture.batch_shape, bool)
+    if fewest is None:
+        number = covariance_types.fewest_points(mixture.covariance_type, mixture.num_features)
+        if not number:
+            return jnp.zeros(mixture.batch_shape, bool)
+        fewest = jnp.asarray(number)
     few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
-    return (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
+    return (fewest > 0) & (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
 
 
 def _names_of(codes: Any, kind: type[StatusEnum]) -> np.ndarray:

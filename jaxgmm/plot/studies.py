@@ -70,7 +70,8 @@ def rank_ecdfs(ax: Axes, calibration: Calibration) -> Axes:
 def selection(ax: Axes, selection: Selection) -> Axes:
     """Draw the criterion against the number of components, with one line per covariance type.
 
-    The best model has a ring; models with a degenerate component are crossed out.
+    The legend lists the types in the order of their best models, the best first. The best model has a ring; models with a
+    degenerate component are crossed out.
 
     Args:
         ax: axes to draw on.
@@ -82,19 +83,21 @@ def selection(ax: Axes, selection: Selection) -> Axes:
     Example:
         >>> selection(ax, jaxgmm.select(key, x))  # doctest: +SKIP
     """
-    cells = [cell for cell in selection.cells.values() if np.isfinite(cell.criterion)]
+    cells = [cell for cell in selection.ranked if np.isfinite(cell.criterion)]
+    labels = selection.type_labels()
     for i, covariance_type in enumerate(dict.fromkeys(cell.covariance_type for cell in cells)):
         own = sorted((cell for cell in cells if cell.covariance_type == covariance_type), key=attrgetter("num_components"))
         counts, values = [cell.num_components for cell in own], [cell.criterion for cell in own]
-        style = {"color": COLORS[i % 7], "marker": MARKERS[i % 7], "linestyle": DASHES[i % 7]}
-        ax.plot(counts, values, **style, linewidth=1.5, markersize=5, label=covariance_type, zorder=2)
+        place = (i + i // 7) % 7  # with more than seven types, colours return with other markers and dashes
+        style = {"color": COLORS[i % 7], "marker": MARKERS[place], "linestyle": DASHES[place]}
+        ax.plot(counts, values, **style, linewidth=1.5, markersize=5, label=labels[covariance_type], zorder=2)
     unsound = [(cell.num_components, cell.criterion) for cell in cells if not cell.sound and cell is not selection.best]
     if unsound:
         cross = {"color": ink(ax), "markersize": 9, "markeredgewidth": 1.6, "label": "degenerate or failed: not chosen"}
         ax.plot(*zip(*unsound, strict=True), "x", **cross, zorder=3)
     best = selection.best
     if np.isfinite(best.criterion):
-        label = f"best: {best.covariance_type}, K = {best.num_components}"
+        label = f"best: {labels[best.covariance_type]}, K = {best.num_components}"
         ring = {"markersize": 14, "markerfacecolor": "none", "markeredgecolor": ink(ax), "markeredgewidth": 1.8}
         ax.plot(best.num_components, best.criterion, "o", **ring, linestyle="none", label=label, zorder=4)
     name = "-2 log p(x)" if selection.criterion == "evidence" else selection.criterion.upper()
@@ -102,7 +105,7 @@ def selection(ax: Axes, selection: Selection) -> Axes:
     ax.set(xlabel="number of components K", ylabel=f"{name} (twice nats), lower is better")
     integer_ticks(ax)
     ax.margins(y=0.1)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=8, frameon=False, ncols=1 if len(labels) <= 7 else 2)
     return ax
 
 

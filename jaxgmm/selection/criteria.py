@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
@@ -110,18 +111,30 @@ def icl(mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: Arr
     return information_criterion("icl", *_validate(mixture, x, sample_weight))
 
 
-def information_criterion(name: str, mixture: Mixture, x: Data, weight: jax.Array | None) -> jax.Array:
-    """Return a criterion of each mixture for validated input; `name` is one of CRITERIA."""
-    return _criterion(name, mixture, *pad_data(x, weight, mixture))
+def information_criterion(
+    name: str, mixture: Mixture, x: Data, weight: jax.Array | None, covariance_type: str | None = None
+) -> jax.Array:
+    """Return a criterion of each mixture for validated input.
+
+    Args:
+        name: one of CRITERIA.
+        mixture: a mixture, or a stack of mixtures.
+        x: the data.
+        weight: (N,) or None.
+        covariance_type: the type whose free parameters are counted, if the mixture stores its covariances as another type does.
+    """
+    numbers = _numbers_of_parameters(mixture, mixture.covariance_type if covariance_type is None else covariance_type)
+    return _criterion(name, mixture, numbers, *pad_data(x, weight, mixture))
 
 
 @partial(jax.jit, static_argnums=0)
-def _criterion(name: str, mixture: Mixture, x: Data, weight: Weight) -> jax.Array:
-    """Return a criterion of each mixture for data that may be padded."""
+def _criterion(name: str, mixture: Mixture, numbers: np.ndarray, x: Data, weight: Weight) -> jax.Array:
+    """Return a criterion of each mixture for data that may be padded; a mixture of k components has `numbers[k]` parameters."""
     rows, weight = weight, weight_or_ones(weight, x.shape[:1], x.dtype)
     mixture, x = as_points(mixture, x)
     densities = log_prob_of_rows(mixture, x, rows)
-    log_likelihood, num_free = jnp.where(weight > 0, weight * densities, 0).sum(-1), _num_free(mixture)
+    log_likelihood = jnp.where(weight > 0, weight * densities, 0).sum(-1)
+    num_free = jnp.asarray(numbers)[(mixture.weights > 0).sum(-1)]
     if name == "aic":
         return -2 * log_likelihood + 2 * num_free
     value = -2 * log_likelihood + num_free * jnp.log(weight.sum())
@@ -142,8 +155,8 @@ def _validate(
     return mixture, rows, weight
 
 
-def _num_free(mixture: Mixture) -> jax.Array:
-    """Return, for each mixture, the number of free parameters of the components that are present."""
-    d, name = mixture.num_features, mixture.covariance_type
-    totals = [k - 1 + k * d + covariance_types.num_free(name, k, d) for k in range(mixture.num_components + 1)]
-    return jnp.array(totals, mixture.weights.dtype)[(mixture.weights > 0).sum(-1)]
+def _numbers_of_parameters(mixture: Mixture, covariance_type: str) -> np.ndarray:
+    """Return the number of free parameters (K + 1,) of 0, 1, ..., K components with the features of the mixture."""
+    d = mixture.num_features
+    totals = [k - 1 + k * d + covariance_types.num_free(covariance_type, k, d) for k in range(mixture.num_components + 1)]
+    return np.array(totals, mixture.weights.dtype)

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..covariance.types import code_of, is_classic
 from ..em.result import Fit, Status, unsoundness
 from ..studies.serialization import Exported, plain
-from ..tables import Printed, Table
+from ..tables import WIDTH, Layout, Printed, Table
 
 if TYPE_CHECKING:  # imported on first use, because only the criterion "evidence" needs it
     from .evidence import ModelEvidence
 
+_NUM_TOP = 3  # the number of models that the table names below its rows if it shows codes, as mclust does
 _FIELDS = ("covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike")  # fields of a Cell's record
 _MARKS = {
     "*": "best",
@@ -86,6 +88,9 @@ class Selection(Printed, Exported):
             lowest criterion among the cells whose fits have the smallest `unsoundness`.
         feature_names: the names of the columns of the data if they were a data frame, otherwise None.
 
+    If a covariance type has no name, such as VEE, tables and plots show the codes of all types, and the table names the best
+    models. The keys of `cells` do not change: "full", "tied", "diag" and "spherical" are the keys of VVV, EEE, VVI and VII.
+
     Example:
         >>> import jax, jaxgmm
         >>> x = jaxgmm.datasets.load("acidity")
@@ -98,6 +103,16 @@ class Selection(Printed, Exported):
     cells: dict[tuple[str, int], Cell]
     best: Cell
     feature_names: list[str] | None = None
+
+    @property
+    def ranked(self) -> list[Cell]:
+        """All cells, the best first: sound fits in the order of the criterion, then the others."""
+        return sorted(self.cells.values(), key=_rank)
+
+    def type_labels(self) -> dict[str, str]:
+        """Return the label of each covariance type in tables and plots: its code if any type has no name, else its name."""
+        types = dict.fromkeys(covariance_type for covariance_type, _ in self.cells)
+        return {name: name if all(map(is_classic, types)) else code_of(name) for name in types}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the criterion, a record of each cell, and the key of the best cell, in plain Python types."""
@@ -113,7 +128,8 @@ class Selection(Printed, Exported):
     def _tables(self) -> list[Table]:
         if self.best.evidence is not None:
             return [evidence_table(list(self.cells.values()), self.best)]
-        types = list(dict.fromkeys(covariance_type for covariance_type, _ in self.cells))
+        labels = self.type_labels()
+        types = list(labels)
         counts = list(dict.fromkeys(k for _, k in self.cells))
         cells = [[self.cells[name, k] for name in types] for k in counts]
         width = max(len(self._marks(cell)) for row in cells for cell in row)
@@ -127,8 +143,13 @@ class Selection(Printed, Exported):
             notes.append("No model has a sound fit: the one nearest to it is marked; look at its fit before you use it.")
         elif self.best.status != Status.CONVERGED:
             notes.append(f"The best fit did not converge. {self.best.status.sentence}")
-        columns = ("K", *(name + " " * width for name in types))
-        return [Table(f"{self.criterion.upper()}, lower is better", columns, rows, notes)]
+        if not all(map(is_classic, types)):
+            top = [
+                f"{labels[cell.covariance_type]},{cell.num_components} {cell.criterion:.2f}" for cell in self.ranked[:_NUM_TOP]
+            ]
+            notes.append(f"best first: {'; '.join(top)}")
+        columns = ("K", *(label + " " * width for label in labels.values()))
+        return [Table(f"{self.criterion.upper()}, lower is better", columns, rows, notes, layout=Layout(max_width=WIDTH))]
 
     def _marks(self, cell: Cell) -> str:
         """Return the marks of a cell: whether it is the best, and what is wrong with its fit."""
@@ -145,7 +166,12 @@ def best_cell(cells: Iterable[Cell]) -> Cell:
 
     If no fit is sound, return the cell with the lowest criterion among the cells whose fits have the smallest `unsoundness`.
     """
-    return min(cells, key=lambda cell: (cell.unsoundness, cell.criterion))
+    return min(cells, key=_rank)
+
+
+def _rank(cell: Cell) -> tuple[int, float]:
+    """Return the numbers by which cells are ranked, the smallest first."""
+    return cell.unsoundness, cell.criterion
 
 
 def evidence_table(cells: Sequence[Cell], best: Cell) -> Table:

@@ -16,12 +16,21 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public_with
 from ..chunking import padded_length
-from ..covariance.types import CLASSIC, TYPES, as_covariance_type, canonical
+from ..covariance.estimates import Member, narrow
+from ..covariance.types import (
+    CLASSIC,
+    TYPES,
+    as_covariance_type,
+    canonical,
+    fewest_points,
+    is_dense,
+    type_of_marginals,
+)
 from ..data_frames import column_names
 from ..density import log_prob
 from ..devices.host import to_host
 from ..em.assignments import weighted_data
-from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
+from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many, fit_members, is_spread
 from ..em.batch.restarts import best_of, check_restarts, concentration_of, largest_first
 from ..em.fit_warnings import warn_of_collinear_columns
 from ..em.initialization import METHODS, StartOptions
@@ -51,13 +60,17 @@ class SweepOptions(EMOptions, total=False):
 
 
 class _Sweep(NamedTuple):
-    """Arguments that are the same for all covariance types: numbers of components, and options of starts, fits and folds."""
+    """The arguments of the fits of one covariance type: numbers of components, and options of starts, fits and folds.
+
+    If several types are fitted by the same programs, `member` is the type.
+    """
 
     counts: list[int]
     num_restarts: int
     num_folds: int
     method: str
     options: SweepOptions
+    member: Member | None
 
 
 @public_with(*EM_OPTIONS)
@@ -144,19 +157,22 @@ def select(
         effort, progress = Effort(num_samples, num_chains), options.get("progress")
         evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
+    is_default = options.get("reg_covar") is None and not any(priors.values())
+    members = _members(types) if is_default and num_restarts > 1 and not is_spread(x) else dict.fromkeys(types)
     cells = {}
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
-        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits)
+        sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits, members[name])
         best = _sweep_counts(key_fits, x, weight, name, sweep)
-        fits, each, degenerate = _separate(best, total_weight(weight, len(x), x.dtype), tuple(counts))
+        total, fewest = total_weight(weight, len(x), x.dtype), np.asarray(fewest_points(name, x.shape[1]))
+        fits, each, degenerate = _separate(best, total, fewest, tuple(counts))
         if evidence:
             values = [-2 * evidence[name, k].log_evidence for k in counts]
         elif criterion == "cv":
             values = _cross_validate(key_values, x, weight, name, sweep)
         else:
-            values = information_criterion(criterion, fits.mixture, x, weight)
-        cells |= _cells(each, np.asarray(values), np.asarray(degenerate), evidence)
+            values = information_criterion(criterion, fits.mixture, x, weight, name)
+        cells |= _cells([_of_type(fit, name) for fit in each], np.asarray(values), np.asarray(degenerate), evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
@@ -175,6 +191,18 @@ def as_priors(
             "expected. A prior must not depend on the number of components."
         )
     return prior
+
+
+def _members(covariance_types: list[str]) -> dict[str, Member | None]:
+    """Return the covariance types that are fitted by the same programs: all dense types, and all others.
+
+    The value is None if there is only one such type, because its own program is compiled faster.
+    """
+    members: dict[str, Member | None] = {}
+    for kind in (True, False):
+        types = tuple(name for name in covariance_types if is_dense(name) == kind)
+        members |= {name: Member(types, np.asarray(i)) if len(types) > 1 else None for i, name in enumerate(types)}
+    return members
 
 
 def with_mode(prior: MixturePrior) -> MixturePrior:
@@ -218,12 +246,23 @@ def _cells(
     return cells
 
 
-@partial(jax.jit, static_argnums=2)
-def _separate(fits: Fit, total: Array, counts: tuple[int, ...]) -> tuple[Fit, list[Fit], jax.Array]:
+def _of_type(fit: Fit, covariance_type: str) -> Fit:
+    """Return a fit with its covariances in the storage form of the covariance type, if its program served several types."""
+    mixture = fit.mixture
+    if mixture.covariance_type == covariance_type:
+        return fit
+    covariances = jnp.asarray(narrow(np.asarray(mixture.covariances), covariance_type))
+    return dataclasses.replace(
+        fit, mixture=dataclasses.replace(mixture, covariances=covariances, covariance_type=covariance_type)
+    )
+
+
+@partial(jax.jit, static_argnums=3)
+def _separate(fits: Fit, total: Array, fewest: Array, counts: tuple[int, ...]) -> tuple[Fit, list[Fit], jax.Array]:
     """Return fits (len(counts), 1) as a stack, one by one without absent components, and which of them are degenerate."""
     fits = jax.tree.map(lambda leaf: leaf[:, 0], fits)
     each = [without_absent(jax.tree.map(lambda leaf, i=i: leaf[i], fits), k) for i, k in enumerate(counts)]
-    return fits, each, has_degenerate_component(fits, jnp.asarray(total))
+    return fits, each, has_degenerate_component(fits, jnp.asarray(total), jnp.asarray(fewest))
 
 
 def _cell(fit: Fit, value: float, degenerate: bool, evidence: ModelEvidence | None) -> Cell:
@@ -246,24 +285,37 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
 
     If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many components as the
     largest model, so that all fits run as one batch. The components that a smaller model does not use are absent (weight 0).
+    If the programs serve several covariance types, the covariances of the result are stored as those of full or diag.
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
     shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
     weight = weights
     if weights is not None and weights.ndim == 2:
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
-    start_options = StartOptions(max(sweep.counts), covariance_type, sweep.method)
-    starts = _sweep_starts(key, *pad_data(x, weights), np.array(sweep.counts), start_options, sweep.num_restarts)
+    member, fewest = sweep.member, np.asarray(fewest_points(covariance_type, x.shape[1]))
+    start_type = covariance_type if member is None else type_of_marginals(member.wide_type)
+    start_options = StartOptions(max(sweep.counts), start_type, sweep.method)
+    starts = _sweep_starts(key, *pad_data(x, weights), np.array(sweep.counts), start_options, sweep.num_restarts, member)
     fit_options: SweepOptions = {"history": False, **sweep.options}
-    fits = fit_many(starts, x, sample_weight=weight, **fit_options)
+    if member is None:
+        fits = fit_many(starts, x, sample_weight=weight, **fit_options)
+    else:
+        fits = fit_members(starts, x, member, weight, fit_options)
+        fits = dataclasses.replace(fits, mixture=dataclasses.replace(fits.mixture, covariance_type=start_type))
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
-    return _best(fits, totals.reshape(folds), concentration, shape)
+    return _best(fits, totals.reshape(folds), concentration, fewest, shape)
 
 
 @partial(jax.jit, static_argnums=(4, 5))
 def _sweep_starts(
-    key: jax.Array, x: jax.Array, weights: Weight, counts: Array, options: StartOptions, num_restarts: int
+    key: jax.Array,
+    x: jax.Array,
+    weights: Weight,
+    counts: Array,
+    options: StartOptions,
+    num_restarts: int,
+    member: Member | None,
 ) -> Mixture:
     """Return the starts of all fits as one stack, each from a key that depends on its number of components and its fold.
 
@@ -274,22 +326,23 @@ def _sweep_starts(
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
         key, count, fold = cell
-        return restart_starts(key, x, rows_weights[fold], options, num_restarts, count)
+        return restart_starts(key, x, rows_weights[fold], options, num_restarts, count, None, member)
 
     count, fold = jnp.meshgrid(counts, jnp.arange(len(rows_weights)), indexing="ij")
     starts = jax.lax.map(one_cell, (keys.reshape(-1), count.reshape(-1), fold.reshape(-1)))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), starts)
 
 
-@partial(jax.jit, static_argnums=3)
-def _best(fits: Fit, totals: Array, concentration: Array, shape: tuple[int, int, int]) -> Fit:
+@partial(jax.jit, static_argnums=4)
+def _best(fits: Fit, totals: Array, concentration: Array, fewest: Array, shape: tuple[int, int, int]) -> Fit:
     """Return the best restarts (len(counts), F) of fits of the shape (len(counts), F, restarts); the total weights are (F,).
 
-    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,).
+    The components of each fit are ordered by weight, so that absent components are last. The concentrations are (K,). `fewest`
+    is the argument of `has_degenerate_component`.
     """
 
     def best(fits: Fit, total: Array) -> Fit:
-        chosen = best_of(fits, total)
+        chosen = best_of(fits, total, jnp.asarray(fewest))
         return largest_first(jax.tree.map(lambda leaf: leaf[chosen], fits), concentration)
 
     fits = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), fits)

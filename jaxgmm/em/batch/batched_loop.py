@@ -29,7 +29,7 @@ class _Batch(NamedTuple):
     Attributes:
         problems: the data sets; each field has a leading axis (M,) or is shared by all data sets.
         centered: the centred problems (M, ...) without their data. The data stay in `problems`, so that they are not copied
-            when the problems are sorted.
+            when the problems are sorted. The member also stays there, because all data sets share it.
         num_wanted: the number of data sets whose results are needed; these data sets come first.
         width: the number of data sets in a sub-batch.
     """
@@ -62,7 +62,7 @@ def batch_axes(problem: EMProblem) -> EMProblem:
     """Return the `in_axes` of a problem for vmap: 0 for fields with a leading axis of data sets, None for shared fields."""
     prior_axis = 0 if problem.prior is not None and jnp.ndim(problem.prior.mean) == 2 else None
     x_axis, weight_axis = _data_axes(problem)
-    return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None)
+    return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None, member=None)
 
 
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
@@ -95,12 +95,14 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
     order = jnp.argsort(last.data_set)
     states, history = jax.tree.map(lambda leaf: leaf[order], (last.states, last.history))
     history = jnp.zeros((size, 0), dtype) if history is None else history[:, : options.max_iter + 1]
-    return jax.vmap(finalize)(batch.centered, states._replace(history=history), starts)
+    problems = batch.centered._replace(member=problems.member)
+    axes = jax.tree.map(lambda _: 0, batch.centered)._replace(member=None)
+    return jax.vmap(finalize, in_axes=(axes, 0, 0))(problems, states._replace(history=history), starts)
 
 
 def _without_data(problem: CenteredProblem) -> CenteredProblem:
-    """Return a centred problem without its data and weights."""
-    return problem._replace(x=None, weight=None)
+    """Return a centred problem without its data and weights, and without the member."""
+    return problem._replace(x=None, weight=None, member=None)
 
 
 def _next_round(batch: _Batch, now: _Round, options: Options) -> _Round:
@@ -140,17 +142,17 @@ def _are_running(states: EMState, options: Options) -> jax.Array:
 
 def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     """Return the centred problems of the data sets `index`, together with their data."""
-    x, weight, *_ = batch.problems
+    x, weight, *_, member = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
     x = x if x_axis is None else x[index]
     weight = weight if weight_axis is None else jax.tree.map(lambda leaf: leaf[index], weight)
-    return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight)
+    return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight, member=member)
 
 
 def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tuple[EMState, jax.Array]:
     """Advance a sub-batch of W data sets by up to STEPS_PER_ROUND steps; return states and objectives (W, STEPS_PER_ROUND)."""
     x_axis, weight_axis = _data_axes(problems)
-    axes = jax.tree.map(lambda _: 0, problems)._replace(x=x_axis, weight=weight_axis)
+    axes = jax.tree.map(lambda _: 0, problems)._replace(x=x_axis, weight=weight_axis, member=None)
     step_all = jax.vmap(partial(step, options=options), in_axes=(axes, 0))
 
     def one_step(carry: tuple) -> tuple:

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 from numpy.typing import ArrayLike
 
 from ...calls import public
+from ...covariance.estimates import Member
 from ...devices.host import to_host
 from ...devices.row_shards import ShardedRows, row_axes, shard_weight
 from ...inputs import as_dtype
@@ -46,6 +47,7 @@ class EMOptions(TypedDict, total=False):
 
 EM_OPTIONS = tuple(EMOptions.__annotations__)
 _COVARIANCE_TYPE, _METHOD = "full", "k-means++"  # default options of starts that are made from a key
+_TOL, _MAX_ITER = 1e-8, 1000
 
 
 @public
@@ -59,8 +61,8 @@ def fit_many(
     method: str = _METHOD,
     groups: ArrayLike | None = None,
     sample_weight: Any = None,
-    tol: float | jax.Array = 1e-8,
-    max_iter: int = 1000,
+    tol: float | jax.Array = _TOL,
+    max_iter: int = _MAX_ITER,
     reg_covar: Any = None,
     accelerate: bool = False,
     chunk_size: int | None = None,
@@ -112,7 +114,7 @@ def fit_many(
     check_flag(history, "history")
     check_progress(progress)
     options = Options(max_iter, bool(accelerate), chunk_size, bool(history))
-    if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or _is_spread(xs):
+    if is_traced(starts, xs, sample_weight, prior, tol, reg_covar) or is_spread(xs):
         _check_traced(xs, groups)
         problem = EMProblem(xs, sample_weight, prior, reg_covar)
         if not isinstance(starts, Mixture):
@@ -130,6 +132,36 @@ def fit_many(
     cast = partial(jax.tree.map, partial(as_dtype, dtype=sets.dtype))
     starts = cast(starts) if isinstance(starts, Mixture) else jax.random.split(starts, sets.size)
     return _Fits(sets, starts, start_options, cast(prior), cast(reg_covar), np.asarray(tol, sets.dtype), options).run(progress)
+
+
+def fit_members(
+    starts: Mixture, x: jax.Array, member: Member, sample_weight: jax.Array | np.ndarray | None, em_options: EMOptions
+) -> Fit:
+    """Return the fits of one data set from several starts (B,), by a program that serves several covariance types.
+
+    Args:
+        starts: the starts, which have the wide type of `member`.
+        x: (N, D), on one device.
+        member: the covariance type of the fits. The result has the wide type.
+        sample_weight: (N,), (B, N) or None.
+        em_options: the options of `fit_many`, without reg_covar.
+    """
+    options = Options(
+        em_options.get("max_iter", _MAX_ITER),
+        bool(em_options.get("accelerate", False)),
+        em_options.get("chunk_size"),
+        em_options.get("history", True),
+    )
+    tol, progress = em_options.get("tol", _TOL), em_options.get("progress")
+    check_progress(progress)
+    sets = as_data_sets(x, None, sample_weight, len(starts.weights))
+    shape = (starts.num_components, sets.num_features, starts.covariance_type)
+    checked = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
+    check_options(None, shape, tol=tol, reg_covar=None, **checked)
+    starts = jax.tree.map(partial(as_dtype, dtype=sets.dtype), starts)
+    start_options = StartOptions(starts.num_components, starts.covariance_type, _METHOD)
+    fits = _Fits(sets, starts, start_options, None, None, np.asarray(tol, sets.dtype), options, member)
+    return fits.run(progress)
 
 
 def _starts_or_key(
@@ -190,7 +222,7 @@ def _check_traced(xs: object, groups: object) -> None:
         raise ValueError("xs is a list, inside jit; (B, N, D) was expected there, as from jaxgmm.pad.")
 
 
-def _is_spread(xs: object) -> bool:
+def is_spread(xs: object) -> bool:
     """Return whether an array is placed on several devices."""
     return isinstance(xs, jax.Array) and not is_traced(xs) and len(xs.devices()) > 1
 
@@ -238,7 +270,7 @@ def _vmapped_fit(
     mixtures = starts if isinstance(starts, Mixture) else initialize_batch(starts, problem.x, problem.weight, start_options)
 
     def one(start: Mixture, problem: EMProblem) -> Fit:
-        x, weight, prior, reg_covar = problem
+        x, weight, prior, reg_covar, _ = problem
         assert not isinstance(weight, FirstRows | ShardedRows)  # the data are not padded
         chosen = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
         result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
@@ -258,6 +290,7 @@ class _Fits:
     reg_covar: Any
     tol: np.ndarray
     options: Options
+    member: Member | None = None  # the covariance type, if the program serves several types
 
     def run(self, progress: bool | None) -> Fit:
         """Return all fits in the order of the data sets."""
@@ -284,7 +317,7 @@ class _Fits:
         if not isinstance(starts, Mixture):
             starts = initialize_batch(starts, x, weight, self.start_options)
         prior = jax.tree.map(batch.take, self.prior) if _is_stack(self.prior) else self.prior
-        problems = EMProblem(x, weight, prior, self.reg_covar)
+        problems = EMProblem(x, weight, prior, self.reg_covar, self.member)
         return fit_batch(starts, problems, self.tol, np.asarray(len(batch.members)), self.options, batch.width)
 
 

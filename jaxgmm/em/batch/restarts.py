@@ -217,11 +217,11 @@ def largest_first(fit: Fit, concentration: jax.Array | np.ndarray) -> Fit:
 _largest_first = jax.jit(largest_first)
 
 
-def best_of(fits: Fit, total: jax.Array | np.ndarray) -> jax.Array:
-    """Return the index of the best fit in a stack of fits (R,); `total` is the total weight of the data of each fit.
+def best_of(fits: Fit, total: jax.Array | np.ndarray, fewest: jax.Array | None = None) -> jax.Array:
+    """Return the index of the best fit in a stack of fits (R,); the arguments are those of `has_degenerate_component`.
 
     The best fit has the largest objective among the sound fits. If no fit is sound, the best fit has the largest objective
     among the fits with the smallest `unsoundness`.
     """
-    distance = unsoundness_of(fits, total)
+    distance = unsoundness_of(fits, total, fewest)
     return jnp.where(distance == distance.min(), jnp.nan_to_num(fits.objective, nan=-jnp.inf), -jnp.inf).argmax()
