@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from . import covariance
 from .calls import public
-from .covariance.types import as_covariance_type, check_classic_type
+from .covariance.estimates import narrow
+from .covariance.types import as_covariance_type, is_classic, is_dense, is_spherical
 from .mixture import Mixture, MixtureLike, as_mixture, make_mixture
 from .rounding import positive_factors
 from .validation import is_traced
@@ -27,7 +29,9 @@ def from_sklearn(estimator: Any) -> Mixture:
     Args:
         estimator: a fitted sklearn.mixture.GaussianMixture or BayesianGaussianMixture, or another estimator with the attributes
             covariance_type, weights_, means_ and covariances_ in the shapes that these two have. The `predict` of a
-            BayesianGaussianMixture also uses other attributes, so its results can differ from those of jaxgmm.
+            BayesianGaussianMixture also uses other attributes, so its results can differ from those of jaxgmm. The
+            covariance_type may also be a code such as "VEE", as in `jaxgmm.sklearn.GaussianMixture`; the shapes are then those
+            of the type that `to_sklearn` would give.
 
     Returns:
         A Mixture. It is in float32 if float64 is not enabled in JAX.
@@ -50,16 +54,18 @@ def from_sklearn(estimator: Any) -> Mixture:
         )
     if not all(hasattr(estimator, name) for name in ("weights_", "means_", "covariances_")):
         raise ValueError(f"estimator, a {type(estimator).__name__}, is not fitted; call its method fit first.")
-    check_classic_type(as_covariance_type(estimator.covariance_type), "scikit-learn")
+    name = as_covariance_type(estimator.covariance_type)
     means, covariances = np.asarray(estimator.means_), np.asarray(estimator.covariances_)
-    shape = covariance.storage_shape(estimator.covariance_type, *means.shape)
+    shape = covariance.storage_shape(sklearn_type(name), *means.shape)
     if covariances.size != np.prod(shape):
         raise ValueError(
-            f"covariances_ has shape {covariances.shape}, which is not that of {len(means)} {estimator.covariance_type!r} "
-            f"covariances of {means.shape[1]} features; give an estimator as scikit-learn fits it."
+            f"covariances_ has shape {covariances.shape}, which is not that of {len(means)} {sklearn_type(name)!r} covariances "
+            f"of {means.shape[1]} features; give an estimator as scikit-learn fits it."
         )
     covariances = covariances.reshape(shape)
-    return make_mixture(estimator.weights_, means, covariances, covariance_type=estimator.covariance_type)
+    if name != sklearn_type(name):
+        covariances = narrow(covariances, name)
+    return make_mixture(estimator.weights_, means, covariances, covariance_type=name)
 
 
 @public
@@ -70,6 +76,11 @@ def to_sklearn(mixture: MixtureLike) -> sklearn.mixture.GaussianMixture:
     scikit-learn has fitted. scikit-learn takes logarithms of weights, so components of weight 0 get the smallest positive
     weight instead. The result does not store how the mixture was fitted. If you call the method fit of the result, it fits anew
     and does not start from the mixture. For an estimator that is fitted by jaxgmm, use `jaxgmm.sklearn.GaussianMixture`.
+
+    scikit-learn has four of the fourteen covariance types. Covariances of the other types become those of the simplest of the
+    four that holds them without change: spherical for EII; diag for EEI, VEI and EVI; full for VEE, EVE, VVE, EEV, VEV and EVV.
+    The density stays the same, but bic and aic of the result count the parameters of the new type, which are more. For the
+    criteria of the mixture itself, use `jaxgmm.bic` and `jaxgmm.aic`.
 
     Args:
         mixture: one Mixture or one Fit, not traced.
@@ -99,8 +110,7 @@ def to_sklearn(mixture: MixtureLike) -> sklearn.mixture.GaussianMixture:
     parameters = sklearn_parameters(one)
     if not all(np.isfinite(value).all() for value in parameters.values()):
         raise ValueError("mixture holds NaN or infinity: the fit that it came from failed; look at its status.")
-    check_classic_type(one.covariance_type, "scikit-learn")
-    estimator = estimators.GaussianMixture(one.num_components, covariance_type=one.covariance_type)
+    estimator = estimators.GaussianMixture(one.num_components, covariance_type=sklearn_type(one.covariance_type))
     for name, value in parameters.items():
         setattr(estimator, name, value)
     estimator.weights_ = np.maximum(estimator.weights_, np.finfo(float).tiny)
@@ -113,7 +123,11 @@ def to_sklearn(mixture: MixtureLike) -> sklearn.mixture.GaussianMixture:
 
 
 def sklearn_parameters(mixture: Mixture) -> dict[str, np.ndarray]:
-    """Return the parameters of one mixture in float64, with the names and shapes of scikit-learn's attributes."""
+    """Return the parameters of one mixture in float64, with the names and shapes of scikit-learn's attributes.
+
+    The shapes are those of the type that `sklearn_type` returns.
+    """
+    mixture = _as_sklearn_stores(mixture)
     factors = _precision_factors(mixture)
     dense = covariance.is_dense(mixture.covariance_type)
     squares = np.matmul(factors, np.swapaxes(factors, -1, -2)) if dense else factors**2
@@ -123,6 +137,25 @@ def sklearn_parameters(mixture: Mixture) -> dict[str, np.ndarray]:
         "means_": np.array(mixture.means, float),
         **{name: covariance.without_shared_axis(array, mixture.covariance_type) for name, array in arrays.items()},
     }
+
+
+def sklearn_type(covariance_type: str) -> str:
+    """Return the simplest covariance type of scikit-learn that holds all covariances of a type."""
+    if is_classic(covariance_type):
+        return covariance_type
+    if is_dense(covariance_type):
+        return "full"
+    return "spherical" if is_spherical(covariance_type) else "diag"
+
+
+def _as_sklearn_stores(mixture: Mixture) -> Mixture:
+    """Return one mixture with its covariances stored as those of `sklearn_type`."""
+    name = sklearn_type(mixture.covariance_type)
+    if name == mixture.covariance_type:
+        return mixture
+    shape = covariance.storage_shape(name, mixture.num_components, mixture.num_features)
+    covariances = np.broadcast_to(np.asarray(mixture.covariances), shape)
+    return Mixture(mixture.weights, mixture.means, jnp.asarray(covariances), name)
 
 
 def _precision_factors(mixture: Mixture) -> np.ndarray:

@@ -60,7 +60,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     Attributes:
         weights_, means_, covariances_, precisions_, precisions_cholesky_: the estimate, in scikit-learn's shapes. The
-            components are ordered by weight, the largest first, as in `fit_restarts`.
+            components are ordered by weight, the largest first, as in `fit_restarts`. For the covariance types that
+            scikit-learn lacks, the shapes are those of the type that `to_sklearn` would give.
         converged_: whether EM converged. If it did not, fit issues a ConvergenceWarning.
         n_iter_: the number of EM steps of the best fit.
         lower_bound_: the log-likelihood of the data per unit of weight, in nats.

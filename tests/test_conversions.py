@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.covariance.estimates import MANY_STEPS, Member, estimate, narrow
+from jaxgmm.covariance.types import is_dense
 
 from helpers import COVARIANCE_TYPES, OTHER_TWO_COVARIANCE_TYPES, assert_mixtures_close, random_data, random_mixture
 
@@ -39,6 +41,26 @@ def test_from_sklearn(covariance_type, x64):
     mixture = jaxgmm.from_sklearn(estimator)
     assert mixture.covariance_type == covariance_type
     np.testing.assert_allclose(jaxgmm.log_prob(mixture, x), estimator.score_samples(x), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("EII", "spherical"), ("EEI", "diag"), ("VEI", "diag"), ("EVI", "diag"), ("VEE", "full"), ("EEV", "full")],
+)
+def test_types_that_scikit_learn_lacks(code, expected):
+    """They become the simplest type that holds their covariances; from an estimator with the code, they are read back."""
+    full, x = random_mixture(0, "full", 3, 2), random_data(0, 16, 2)
+    scatters = full.covariances if is_dense(code) else np.diagonal(full.covariances, axis1=1, axis2=2)
+    member = Member((code,), jnp.array(0))
+    wide = estimate(jnp.asarray(scatters), jnp.ones(3), member.wide_type, num_steps=MANY_STEPS, member=member)
+    mixture = jaxgmm.make_mixture(full.weights, full.means, narrow(np.asarray(wide), code), covariance_type=code)
+    found = jaxgmm.to_sklearn(mixture)
+    assert found.covariance_type == expected
+    np.testing.assert_allclose(found.score_samples(x), jaxgmm.log_prob(mixture, x), rtol=1e-5)
+    found.covariance_type = code
+    again = jaxgmm.from_sklearn(found)
+    assert again.covariance_type == code
+    assert_mixtures_close(again, mixture, 1e-6)
 
 
 def test_a_fit_keeps_its_outcome():

@@ -91,6 +91,16 @@ def test_agrees_with_jaxgmm(covariance_type):
     assert labels.shape == (4,)
 
 
+def test_types_that_scikit_learn_lacks():
+    """The estimator takes the codes of all covariance types, and its attributes have shapes of scikit-learn."""
+    found = estimator(covariance_type="EEI").fit(X)
+    assert found.mixture_.covariances.shape == (1, 2)
+    assert found.covariances_.shape == found.precisions_.shape == (2, 2)
+    np.testing.assert_array_equal(found.predict(X), jaxgmm.to_sklearn(found.fit_).predict(X))
+    assert jaxgmm.from_sklearn(found).covariance_type == "EEI"
+    np.testing.assert_allclose(found.bic(X), jaxgmm.bic(found.fit_, X), rtol=1e-6)
+
+
 def test_float64(x64):
     """With float64 enabled, float64 data give float64 results."""
     found = estimator().fit(X)

@@ -36,7 +36,7 @@ from ..progress import progress_bar
 from ..row_sums import Weight, total_weight
 from ..tables import Printed, Table
 from ..validation import check_count, is_traced, warn_at_caller, warn_of_small_weights
-from .select import without_absent
+from .members import without_absent
 
 _NEGLIGIBLE = 1e-3  # nats; up to this size, a negative statistic is due to the tolerance of EM or to rounding
 _SPLIT = 0.8  # distance of the halves of a split component from its mean, in standard deviations along its longest axis

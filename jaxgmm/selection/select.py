@@ -16,14 +16,13 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public_with
 from ..chunking import padded_length
-from ..covariance.estimates import Member, narrow
+from ..covariance.estimates import Member
 from ..covariance.types import (
     CLASSIC,
     TYPES,
     as_covariance_type,
     canonical,
     fewest_points,
-    is_dense,
     type_of_marginals,
 )
 from ..data_frames import column_names
@@ -43,6 +42,7 @@ from ..row_sums import Weight, total_weight, weight_or_ones
 from ..validation import check_choice, check_count, check_key, is_traced, warn_of_small_weights
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
+from .members import members_of, of_type, without_absent
 from .result import Cell, Selection, best_cell
 
 if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
@@ -158,7 +158,7 @@ def select(
         evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     is_default = options.get("reg_covar") is None and not any(priors.values())
-    members = _members(types) if is_default and num_restarts > 1 and not is_spread(x) else dict.fromkeys(types)
+    members = members_of(types) if is_default and num_restarts > 1 and not is_spread(x) else dict.fromkeys(types)
     cells = {}
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
@@ -172,7 +172,7 @@ def select(
             values = _cross_validate(key_values, x, weight, name, sweep)
         else:
             values = information_criterion(criterion, fits.mixture, x, weight, name)
-        cells |= _cells([_of_type(fit, name) for fit in each], np.asarray(values), np.asarray(degenerate), evidence)
+        cells |= _cells([of_type(fit, name) for fit in each], np.asarray(values), np.asarray(degenerate), evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(x, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
@@ -191,18 +191,6 @@ def as_priors(
             "expected. A prior must not depend on the number of components."
         )
     return prior
-
-
-def _members(covariance_types: list[str]) -> dict[str, Member | None]:
-    """Return the covariance types that are fitted by the same programs: all dense types, and all others.
-
-    The value is None if there is only one such type, because its own program is compiled faster.
-    """
-    members: dict[str, Member | None] = {}
-    for kind in (True, False):
-        types = tuple(name for name in covariance_types if is_dense(name) == kind)
-        members |= {name: Member(types, np.asarray(i)) if len(types) > 1 else None for i, name in enumerate(types)}
-    return members
 
 
 def with_mode(prior: MixturePrior) -> MixturePrior:
@@ -244,17 +232,6 @@ def _cells(
         name = fit.mixture.covariance_type, fit.mixture.num_components
         cells[name] = _cell(fit, float(value), bool(is_degenerate), evidence.get(name))
     return cells
-
-
-def _of_type(fit: Fit, covariance_type: str) -> Fit:
-    """Return a fit with its covariances in the storage form of the covariance type, if its program served several types."""
-    mixture = fit.mixture
-    if mixture.covariance_type == covariance_type:
-        return fit
-    covariances = jnp.asarray(narrow(np.asarray(mixture.covariances), covariance_type))
-    return dataclasses.replace(
-        fit, mixture=dataclasses.replace(mixture, covariances=covariances, covariance_type=covariance_type)
-    )
 
 
 @partial(jax.jit, static_argnums=3)
@@ -360,13 +337,3 @@ def _cross_validate(
     trained = to_host(_sweep_counts(key_fits, x, weight - held_out, covariance_type, sweep).mixture)  # (len(counts), F)
     densities = np.stack([log_prob(trained[:, f], x) for f in range(len(held_out))], 1)  # (len(counts), F, N)
     return -2 * (held_out * np.where(held_out > 0, densities, 0)).sum((-2, -1))
-
-
-def without_absent(fit: Fit, num_components: int) -> Fit:
-    """Return a fit with only its first `num_components` components; the other components were absent from its start."""
-    mixture, kept = fit.mixture, jnp.arange(num_components)
-    covariances = mixture.covariances
-    if covariances.shape[0] == mixture.num_components:
-        covariances = covariances[kept]
-    mixture = dataclasses.replace(mixture, weights=mixture.weights[kept], means=mixture.means[kept], covariances=covariances)
-    return dataclasses.replace(fit, mixture=mixture, component_status=fit.component_status[kept])

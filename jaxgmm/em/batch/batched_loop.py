@@ -95,9 +95,9 @@ def fit_batch(starts: Mixture, problems: EMProblem, tol: jax.Array, count: jax.A
     order = jnp.argsort(last.data_set)
     states, history = jax.tree.map(lambda leaf: leaf[order], (last.states, last.history))
     history = jnp.zeros((size, 0), dtype) if history is None else history[:, : options.max_iter + 1]
-    problems = batch.centered._replace(member=problems.member)
+    centered = batch.centered._replace(member=problems.member)
     axes = jax.tree.map(lambda _: 0, batch.centered)._replace(member=None)
-    return jax.vmap(finalize, in_axes=(axes, 0, 0))(problems, states._replace(history=history), starts)
+    return jax.vmap(finalize, in_axes=(axes, 0, 0))(centered, states._replace(history=history), starts)
 
 
 def _without_data(problem: CenteredProblem) -> CenteredProblem:
