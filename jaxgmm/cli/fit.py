@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, rows))}
     record |= {"component_labels": words} if words else {}
     print(mode.fit)
-    print(size_table(memberships, mode.fit.mixture.weights).text())
+    print(size_table(memberships.sizes, mode.fit.mixture.weights).text())
     print(maximum_likelihood_line(record))
     write_json(path, record | {"cluster_sizes": memberships.sizes})
     written = [path, *write_labels(arguments, memberships, data)]

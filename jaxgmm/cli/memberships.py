@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..chunking import points_per_batch
 from ..density import responsibilities
 from ..incomplete.observations import Observations
+from ..io.read_batches import RowBatches
 from ..mixture import Mixture
 from ..posterior.pooling import pool
 from ..posterior.result import Posterior
@@ -81,9 +82,9 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
     return Memberships(mean, sd, entropy)
 
 
-def size_table(memberships: Memberships, weights: ArrayLike) -> Table:
+def size_table(sizes: list[int], weights: ArrayLike) -> Table:
     """Return a table of the sizes of the clusters beside the weights of the components."""
-    sizes, weights = memberships.sizes, np.asarray(weights)
+    weights = np.asarray(weights)
     total = max(sum(sizes), 1)
     rows = [
         ["..."] * 4 if k is None else [str(k), str(sizes[k]), f"{100 * sizes[k] / total:.1f} %", f"{weights[k]:.4f}"]
@@ -120,11 +121,9 @@ def write_memberships(path: Path | None, memberships: Memberships, data: Data) -
 
 def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
     """Yield the lines of a CSV file with all columns of the input, followed by the memberships."""
-    names, table = _names(memberships), data.table
+    table = data.table
     assert table is not None
-    while not set(names).isdisjoint(table.names):
-        names = [f"jaxgmm_{name}" for name in names]
-    yield csv_line([*table.names, *names])
+    yield csv_line([*table.names, *_names(memberships.probabilities.shape[1], table.names, memberships)])
     used = {table.names.index(name): i for i, name in enumerate(data.names)}
     numbers = [memberships.probabilities, memberships.sd, memberships.entropy]
     columns = np.column_stack([part for part in numbers if part is not None])
@@ -135,12 +134,44 @@ def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
         yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])
 
 
-def _names(memberships: Memberships) -> list[str]:
-    """Return the names of the columns of the memberships."""
-    k = memberships.probabilities.shape[1]
-    names = ["component", *(f"probability_{i}" for i in range(k))]
-    names += [] if memberships.sd is None else [f"probability_sd_{i}" for i in range(k)]
-    return names + ([] if memberships.entropy is None else ["entropy"])
+def sizes_in_batches(mixture: Mixture, batches: RowBatches, path: Path | None) -> list[int]:
+    """Return the sizes of the clusters of rows that are read in batches, and write the memberships to a file.
+
+    If the path is None, no file is written. The file has the columns that the batches have, followed by the memberships.
+    """
+    sizes = np.zeros(mixture.num_components, int)
+
+    def parts() -> Iterator[tuple[np.ndarray, Memberships]]:
+        for x in batches:
+            found = memberships_at(mixture, x)
+            sizes[:] += found.sizes
+            yield x, found
+
+    def lines() -> Iterator[str]:
+        yield csv_line([*batches.names, *_names(mixture.num_components, batches.names)])
+        for x, found in parts():
+            columns = zip(x.astype(str).tolist(), found.labels.tolist(), found.probabilities.tolist(), strict=True)
+            for values, label, row in columns:  # text of float32 is shorter than that of the same numbers in float64
+                yield ",".join([*values, str(label), *(f"{value:.6g}" for value in row)]) + "\n"
+
+    if path is None:
+        for _ in parts():
+            pass
+    else:
+        write_lines(path, lines())
+    return sizes.tolist()
+
+
+def _names(num_components: int, given: list[str], memberships: Memberships | None = None) -> list[str]:
+    """Return the names of the columns of the memberships, which differ from the names of the given columns."""
+    names = ["component", *(f"probability_{i}" for i in range(num_components))]
+    if memberships is not None and memberships.sd is not None:
+        names += [f"probability_sd_{i}" for i in range(num_components)]
+    if memberships is not None and memberships.entropy is not None:
+        names.append("entropy")
+    while not set(names).isdisjoint(given):
+        names = [f"jaxgmm_{name}" for name in names]
+    return names
 
 
 def _as_number(cell: Any, value: float) -> Any:

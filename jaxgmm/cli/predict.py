@@ -34,5 +34,5 @@ def run(arguments: argparse.Namespace) -> None:
     write_memberships(arguments.output, found, data)
     if arguments.output is not None:
         weights = mixture.weights.reshape(-1, mixture.num_components).mean(0)
-        print(size_table(found, weights).text())
+        print(size_table(found.sizes, weights).text())
         print(f"Written: {arguments.output}")

@@ -10,16 +10,17 @@ from .. import datasets
 from ..chunking import sample_rows
 from ..validation import check_count
 from .data import check_rows
+from .memberships import check_labels_file, size_table, sizes_in_batches
 from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_json
 from .records import arrays_as_lists, command_record, fit_record, mixture_record
 
 # options that only work for data in memory
-_NEED_MEMORY = ("labels", "drop", "delimiter", "decimal", "array", "missing", "noise_columns", "label_column")
+_NEED_MEMORY = ("decimal", "array", "missing", "noise_columns", "label_column")
 
 
 def fit_in_batches(arguments: argparse.Namespace) -> None:
-    """Fit the posterior mode to data that are read in batches, print the fit, and write a JSON record.
+    """Fit the posterior mode to data that are read in batches, print the fit, and write a JSON record and the labels.
 
     A random sample of rows determines the prior. The start is the best of several fits to this sample.
     """
@@ -35,8 +36,10 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"{option} and --batch-rows were both given; {option} needs all data in memory: leave one out.")
     (path,) = output_paths(arguments, arguments.data, "json")
+    check_labels_file(arguments)
     source = datasets.load(arguments.data) if arguments.data in datasets.NAMES else arguments.data
-    batches = read_batches(source, arguments.batch_rows, arguments.columns)
+    choice = {"drop": arguments.drop, "delimiter": arguments.delimiter}
+    batches = read_batches(source, arguments.batch_rows, arguments.columns, **choice)
     key, options = jax.random.key(arguments.seed), {"num_components": arguments.num_components}
     options |= {"covariance_type": arguments.covariance_type}
     print_progress("one pass for a sample of the rows, and EM on this sample")
@@ -47,9 +50,12 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
         best = fit_restarts(key, x, prior, num_restarts=arguments.restarts, **options)
         fit = fit_batches(best, batches, prior, checkpoint=arguments.checkpoint)
     print(fit)
+    print_progress("one pass for the sizes of the clusters")
+    sizes = sizes_in_batches(fit.mixture, batches, arguments.labels)
+    print(size_table(sizes, fit.mixture.weights).text())
     options |= {"restarts": arguments.restarts, "batch_rows": arguments.batch_rows}
     data = {"source": arguments.data, "feature_names": batches.names, "num_observations": num_rows}
     record = command_record(arguments, options) | {"data": data, "sample_size": len(x)}
     record |= {"mixture": mixture_record(fit.mixture), "prior": arrays_as_lists(prior), "fit": fit_record(fit)}
-    write_json(path, record)
-    print(f"Written: {path}")
+    write_json(path, record | {"cluster_sizes": sizes})
+    print(f"Written: {', '.join(str(name) for name in (path, arguments.labels) if name is not None)}")

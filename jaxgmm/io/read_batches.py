@@ -20,7 +20,14 @@ _EXPECTED = "a npy, csv, parquet or feather file, a folder of parquet files, or 
 
 
 @public
-def read_batches(source: Any, rows: int, columns: Sequence[str | int] | str | None = None) -> RowBatches:
+def read_batches(
+    source: Any,
+    rows: int,
+    columns: Sequence[str | int] | str | None = None,
+    *,
+    drop: Sequence[str | int] | str | None = None,
+    delimiter: str | None = None,
+) -> RowBatches:
     """Return the rows of a file in batches, for `fit_batches` and `initialize_batches`. The file is read at each pass.
 
     Args:
@@ -29,6 +36,8 @@ def read_batches(source: Any, rows: int, columns: Sequence[str | int] | str | No
             of h5py and zarr. npy files are mapped into memory one batch at a time. Parquet and feather need pyarrow.
         rows: the number of rows of a batch. The last batch of each file may be shorter.
         columns: the columns to read, as in `read_table`; None reads all columns. The columns of an array are numbered from 0.
+        drop: columns to leave out, in the same form.
+        delimiter: the delimiter of text files, which is one character; if it is None, it is found from the text.
 
     Returns:
         An object whose batches can be iterated over any number of times. Its attribute `names` holds the names of the columns.
@@ -47,14 +56,16 @@ def read_batches(source: Any, rows: int, columns: Sequence[str | int] | str | No
     parts = source if isinstance(source, list | tuple) else [source]
     if not parts:
         raise ValueError(f"source is empty; {_EXPECTED}.")
-    readers = [_reader(part) for part in parts]
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
+        raise ValueError(f"delimiter is {delimiter!r}; one character was expected, or None.")
+    readers = [_reader(part, delimiter) for part in parts]
     for reader in readers[1:]:
         if len(reader.names) != len(readers[0].names) or (reader.has_names and reader.names != readers[0].names):
             raise ValueError(
                 f"{reader.label} has the columns {', '.join(reader.names)}, and {readers[0].label} "
                 f"{', '.join(readers[0].names)}; files with the same columns were expected."
             )
-    keep, names = choose_columns(columns, readers[0].names, readers[0].label.strip("'"))
+    keep, names = choose_columns(columns, readers[0].names, readers[0].label.strip("'"), drop=drop)
     return RowBatches(readers, rows, keep, names)
 
 
@@ -138,8 +149,8 @@ class _Npy(_Sliced):
 class _Text(_Reader):
     """A text file with a delimiter, of which pandas reads some rows at a time."""
 
-    def __init__(self, path: Path) -> None:
-        """Find the delimiter and the header in the first lines of the file."""
+    def __init__(self, path: Path, delimiter: str | None) -> None:
+        """Find the header in the first lines of the file, and the delimiter, if it is None."""
         import pandas
 
         self.path, self.label = path, f"'{path}'"
@@ -150,7 +161,7 @@ class _Text(_Reader):
             raise ValueError(f"'{path}' is not a text file; {_EXPECTED}.") from error
         if not lines:
             raise ValueError(f"'{path}' is empty; {_EXPECTED}.")
-        delimiter, _ = find_delimiter(lines, ".")
+        delimiter = delimiter or find_delimiter(lines, ".")[0]
         first = list(split(lines, delimiter))
         header, _ = has_names(first)
         self.has_names = bool(header)
@@ -202,10 +213,10 @@ class _Arrow(_Reader):
             raise ValueError(f"{self.label} is damaged: {str(error).rstrip('.')}.") from error
 
 
-def _reader(source: Any) -> _Reader:
+def _reader(source: Any, delimiter: str | None) -> _Reader:
     """Return the reader of one source, or raise ValueError or TypeError if there is none."""
     if isinstance(source, str | os.PathLike):
-        return _file_reader(Path(source))
+        return _file_reader(Path(source), delimiter)
     if hasattr(source, "to_batches") and hasattr(source, "schema"):
         return _Arrow(source, f"the {type(source).__name__}")
     if hasattr(source, "shape") and hasattr(source, "__getitem__"):
@@ -215,14 +226,14 @@ def _reader(source: Any) -> _Reader:
     raise TypeError(f"source is {type(source).__name__}; {_EXPECTED}.")
 
 
-def _file_reader(path: Path) -> _Reader:
+def _file_reader(path: Path, delimiter: str | None) -> _Reader:
     """Return the reader of a file, chosen by its suffix."""
     if not path.exists():
         raise ValueError(f"there is no file '{path}'; {_EXPECTED}.")
     if path.suffix == ".npy":
         return _Npy(path)
     if not path.is_dir() and path.suffix not in _ARROW:
-        return _Text(path)
+        return _Text(path, delimiter)
     try:
         from pyarrow import dataset  # pyright: ignore[reportMissingImports] (an optional package)
     except ImportError as error:

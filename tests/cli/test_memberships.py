@@ -48,7 +48,7 @@ def test_at_an_estimate():
     assert found.labels.tolist() == jaxgmm.predict(mixture, X).tolist()
     assert sum(found.sizes) == 4
     assert len(found.sizes) == 3
-    text = size_table(found, mixture.weights).text()
+    text = size_table(found.sizes, mixture.weights).text()
     assert f"{float(mixture.weights[2]):.4f}" in text
     assert [line.split()[1:4] for line in text.splitlines()[2:]] == [[str(n), f"{25.0 * n:.1f}", "%"] for n in found.sizes]
 
