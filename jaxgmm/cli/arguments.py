@@ -40,8 +40,8 @@ def add_fit_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE.csv",
-        help="also write a csv file with all columns of DATA (with --batch-rows, with the columns that are used), the component "
-        "of each row and the probability of each",
+        help="also write a csv file with all columns of DATA (with --batch-rows: those that are used), the component of each "
+        "row and the probability of each",
     )
     add_output_options(parser)
 
