@@ -124,7 +124,7 @@ def test_the_methods_agree():
     rows = jaxgmm.observations(np.where(low, np.nan, x), noise=[0.01, 4.0], limits=(None, np.where(low, 52, np.inf)))
     prior = jaxgmm.default_prior(rows, num_components=2)
     fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), rows, num_components=2), rows, prior)
-    options = {"num_samples": 2000, "progress": False}
+    options = {"num_samples": 1000, "progress": False}
     draws = [
         jaxgmm.laplace(jax.random.key(1), fit, rows, prior, **options),
         jaxgmm.nuts(jax.random.key(1), fit, rows, prior, **options),
