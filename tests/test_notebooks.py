@@ -39,6 +39,7 @@ LONG = (
     "07_images",
     "08_from_a_pipeline_to_a_posterior",
     "09_several_modes",
+    "10_incomplete_rows",
 )
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
