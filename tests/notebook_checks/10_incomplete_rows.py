@@ -1,7 +1,11 @@
 """Checks of the numbers in the notebook 10_incomplete_rows.ipynb; each block runs after the cell that it names."""
 
+
 # %% after stars-fit
-spread = lambda found: np.sort(np.diagonal(found.covariances, axis1=1, axis2=2)[:, 0] ** 0.5)
+def spread(found):
+    return np.sort(np.diagonal(found.covariances, axis1=1, axis2=2)[:, 0] ** 0.5)
+
+
 assert (spread(naive.mixture) > 1.3 * spread(truth)).all()  # the errors widen the components
 assert np.abs(spread(fit.mixture) / spread(truth) - 1).max() < 0.2
 assert abs(float(fit.mixture.weights.max()) - 0.65) < 0.08
