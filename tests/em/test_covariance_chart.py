@@ -8,10 +8,12 @@ from jaxgmm.covariance import types as covariance_types
 from jaxgmm.covariance.estimates import departure, estimate
 from jaxgmm.em.covariance_chart import make_chart
 
+from helpers import slow_unless
+
 COUPLED = [code for code in covariance_types.CODES if covariance_types.is_coupled(code)]
 
 
-@pytest.mark.parametrize("code", COUPLED)
+@pytest.mark.parametrize("code", slow_unless(COUPLED, ("VEI", "EVV", "VEV", "VVE")))
 def test_coordinates(code, x64):
     """There are as many coordinates as parameters; the origin gives the covariances, and every point is of the type."""
     rng, k, d = np.random.default_rng(0), 3, 2

@@ -88,6 +88,7 @@ def test_forward_reverse_and_finite_differences_agree(covariance_type, mode):
     np.testing.assert_allclose(forward, numeric, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_k1_closed_form_under_vmap():
     """With K = 1 the mean moves by w_n / sum w with each point, for every member of a batch."""
     x, weight = problem()

@@ -20,7 +20,7 @@ from jaxgmm.posterior.mixing import (
 from jaxgmm.posterior.result import PosteriorStatus, is_good, needs_warning
 
 from fabricated_comparisons import fabricate_fit, make_posterior, two_clusters
-from helpers import OTHER_TWO_COVARIANCE_TYPES, random_mixture
+from helpers import OTHER_TWO_COVARIANCE_TYPES, random_mixture, slow_unless
 
 OK, FEW, UNMIXED = PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS, PosteriorStatus.UNMIXED
 measure = jax.jit(measure_mixing)
@@ -140,7 +140,7 @@ def test_few_draws_are_neither_good_nor_a_warning():
     ]
 
 
-@pytest.mark.parametrize("num_samples", [1, 3, 20])
+@pytest.mark.parametrize("num_samples", slow_unless([1, 3, 20], (3, 20)))
 def test_samplers_do_not_praise_few_draws(num_samples):
     """With one draw a chain nothing can be said about agreement."""
     rng = np.random.default_rng(0)

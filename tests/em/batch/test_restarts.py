@@ -130,8 +130,9 @@ def test_data_stay_on_the_device(weighted, monkeypatch):
         assert problem.weight.unsafe_buffer_pointer() == weight.unsafe_buffer_pointer()
 
 
+@pytest.mark.slow
 def test_weights_are_repetition():
-    """An integer weight acts as that many copies of a row, for starts and fits."""
+    """An integer weight acts as that many copies of a row, for starts and fits. Small twins test starts and steps alone."""
     x = jaxgmm.datasets.load("acidity").astype(np.float32)
     weight = np.arange(len(x)) % 3
     run = partial(jaxgmm.fit_restarts, jax.random.key(2), num_components=2, covariance_type="tied", num_restarts=3)
