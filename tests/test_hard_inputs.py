@@ -16,7 +16,7 @@ import pytest
 import jaxgmm
 from jaxgmm import ComponentStatus, Status
 
-from helpers import TWO_COVARIANCE_TYPES, assert_mixtures_close, enabled_x64
+from helpers import TWO_COVARIANCE_TYPES, assert_mixtures_close, enabled_x64, slow_unless
 
 N, D, K = 40, 2, 3
 RNG = np.random.default_rng(0)
@@ -263,56 +263,81 @@ def test_collinear_columns_are_named(kind, dtype, x64):
             _, said = quiet(jaxgmm.fit, begin, x, tol=1e-6, max_iter=200, **options)
             assert words in said, (said, options)
             assert "degenerate" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_collinear_columns_are_named_by_searches(kind, dtype, x64):
+    """The best of several fits causes the warning of a single fit."""
+    shares = RNG.dirichlet([2.0, 3.0, 4.0], size=N).astype(dtype)
     _, said = quiet(jaxgmm.fit_restarts, KEY, shares, num_components=2, covariance_type=kind, num_restarts=1)
     assert "sum to a constant" in said
     _, said = quiet(jaxgmm.select, KEY, shares, num_components=[2], covariance_types=[kind], num_restarts=1, max_iter=50)
     assert ("sum to a constant" in said) == (kind == "full"), "a tied covariance belongs to no component, so none is a spike"
 
 
-@pytest.mark.parametrize("scale", [1 / N, 1e-12])
-def test_weights_that_do_not_count_observations(scale, x64):
+COUNTS = np.where(np.arange(N) < 20, 1.0, 3.0)
+# functions that take weights
+OF_WEIGHTS = {
+    "fit": lambda w: jaxgmm.fit(start_of(K), SOUND, sample_weight=w),
+    "fit under a prior": lambda w: jaxgmm.fit(
+        start_of(K), SOUND, jaxgmm.default_prior(SOUND, num_components=K, covariance_type="diag"), sample_weight=w
+    ),
+    "standard_errors": lambda w: jaxgmm.standard_errors(
+        jaxgmm.fit(start_of(K), SOUND, sample_weight=COUNTS), SOUND, sample_weight=w
+    ),
+    "bic": lambda w: jaxgmm.bic(start_of(K), SOUND, sample_weight=w),
+    "aic": lambda w: jaxgmm.aic(start_of(K), SOUND, sample_weight=w),
+    "icl": lambda w: jaxgmm.icl(start_of(K), SOUND, sample_weight=w),
+}
+# the same, but compile for long
+SEARCHES_OF_WEIGHTS = {
+    "fit_restarts": lambda w: jaxgmm.fit_restarts(KEY, SOUND, num_components=2, num_restarts=1, sample_weight=w),
+    "select": lambda w: jaxgmm.select(
+        KEY, SOUND, num_components=[1], covariance_types=["diag"], num_restarts=1, sample_weight=w
+    ),
+}
+
+
+@pytest.mark.parametrize("name", slow_unless(OF_WEIGHTS | SEARCHES_OF_WEIGHTS, OF_WEIGHTS))
+def test_weights_that_do_not_count_observations(name, x64):
     """Normalised weights are named, with what to multiply them by; weights that count are silent."""
-    weight = np.where(np.arange(N) < 20, 1.0, 3.0)
-    begin, fitted = start_of(K), jaxgmm.fit(start_of(K), SOUND, sample_weight=weight)
-    prior = jaxgmm.default_prior(SOUND, num_components=K, covariance_type="diag")
-    calls = {
-        "fit": lambda w: jaxgmm.fit(begin, SOUND, sample_weight=w),
-        "fit under a prior": lambda w: jaxgmm.fit(begin, SOUND, prior, sample_weight=w),
-        "fit_restarts": lambda w: jaxgmm.fit_restarts(KEY, SOUND, num_components=2, num_restarts=1, sample_weight=w),
-        "select": lambda w: jaxgmm.select(
-            KEY, SOUND, num_components=[1], covariance_types=["diag"], num_restarts=1, sample_weight=w
-        ),
-        "standard_errors": lambda w: jaxgmm.standard_errors(fitted, SOUND, sample_weight=w),
-        "bic": lambda w: jaxgmm.bic(fitted, SOUND, sample_weight=w),
-        "aic": lambda w: jaxgmm.aic(fitted, SOUND, sample_weight=w),
-        "icl": lambda w: jaxgmm.icl(fitted, SOUND, sample_weight=w),
-    }
-    for name, call in calls.items():
-        assert "count observations" not in quiet(call, weight)[1], name
-        said = quiet(call, weight * scale * N / weight.sum())[1]
-        assert "weights count observations: multiply them by" in said, name
-        assert "to count the effective number of observations, 32.0," in said, name
-        assert said.count("multiply them") == 1, name
-        assert "fewer observations" not in said, name
-        assert "degenerate" not in said, name
+    call = (OF_WEIGHTS | SEARCHES_OF_WEIGHTS)[name]
+    assert "count observations" not in quiet(call, COUNTS)[1]
+    for scale in (1 / N, 1e-12):
+        said = quiet(call, COUNTS * scale * N / COUNTS.sum())[1]
+        assert "weights count observations: multiply them by" in said
+        assert "to count the effective number of observations, 32.0," in said
+        assert said.count("multiply them") == 1
+        assert "fewer observations" not in said
+        assert "degenerate" not in said
 
 
-def test_data_sets_without_rows():
-    """They are EMPTY_DATA in every form that fit_many takes, and change no other fit."""
-    starts = jax.tree.map(lambda leaf: leaf[None].repeat(2, 0), start_of(K))
-    none, zero = SOUND[:0], np.zeros((2, 0))
-    forms = {
-        "a list": lambda: jaxgmm.fit_many(starts, [none, none]),
-        "a list with weights": lambda: jaxgmm.fit_many(starts, [none, none], sample_weight=[zero[0], zero[0]]),
-        "a list and a key": lambda: jaxgmm.fit_many(KEY, [none, none], num_components=K),
-        "a stack": lambda: jaxgmm.fit_many(starts, np.zeros((2, 0, D))),
-        "a stack and a key": lambda: jaxgmm.fit_many(KEY, np.zeros((2, 0, D)), num_components=K),
-        "a stack of JAX": lambda: jaxgmm.fit_many(starts, jnp.zeros((2, 0, D)), sample_weight=zero),
-        "one that all share": lambda: jaxgmm.fit_many(starts, none),
-        "one with weights": lambda: jaxgmm.fit_many(starts, none, sample_weight=zero),
-    }
-    for name, call in forms.items():
-        assert call().status.tolist() == [Status.EMPTY_DATA] * 2, name
+# calls of fit_many with starts and two data sets without rows
+WITHOUT_ROWS = {
+    "a list": lambda starts, none, zero: jaxgmm.fit_many(starts, [none, none]),
+    "a list with weights": lambda starts, none, zero: jaxgmm.fit_many(starts, [none, none], sample_weight=[zero[0], zero[0]]),
+    "a list and a key": lambda starts, none, zero: jaxgmm.fit_many(KEY, [none, none], num_components=K),
+    "a stack": lambda starts, none, zero: jaxgmm.fit_many(starts, np.zeros((2, 0, D))),
+    "a stack and a key": lambda starts, none, zero: jaxgmm.fit_many(KEY, np.zeros((2, 0, D)), num_components=K),
+    "a stack of JAX": lambda starts, none, zero: jaxgmm.fit_many(starts, jnp.zeros((2, 0, D)), sample_weight=zero),
+    "one that all share": lambda starts, none, zero: jaxgmm.fit_many(starts, none),
+    "one with weights": lambda starts, none, zero: jaxgmm.fit_many(starts, none, sample_weight=zero),
+}
+
+
+@pytest.mark.parametrize("form", slow_unless(WITHOUT_ROWS, ("a list", "a stack and a key", "one with weights")))
+def test_data_sets_without_rows(form):
+    """They are EMPTY_DATA in every form that fit_many takes."""
+    starts = jax.tree.map(lambda leaf: np.stack([leaf] * 2), start_of(K))
+    found = WITHOUT_ROWS[form](starts, SOUND[:0], np.zeros((2, 0)))
+    assert found.status.tolist() == [Status.EMPTY_DATA] * 2
+
+
+def test_a_data_set_without_rows_beside_another():
+    """It changes no other fit, and `pad` gives it one row of weight 0."""
+    starts, none = jax.tree.map(lambda leaf: np.stack([leaf] * 2), start_of(K)), SOUND[:0]
     mixed = jaxgmm.fit_many(starts, [none, SOUND], tol=1e-6)
     assert mixed.status.tolist() == [Status.EMPTY_DATA, Status.CONVERGED]
     padded, weight = jaxgmm.pad([none, none])
@@ -371,17 +396,22 @@ def test_few_rows(x64):
     few, said = quiet(jaxgmm.fit, begin(wide[:2]), wide)
     assert "features" not in said, "two rows determine variances"
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(few.mixture))
-    for kind, rows in (("full", 9), ("tied", 10)):
-        dense, said = quiet(jaxgmm.fit, jaxgmm.initialize(KEY, wide, num_components=2, covariance_type=kind), wide)
-        assert f"8 features and 5 rows, and '{kind}' covariances of 2 components need at least {rows} rows" in said
-        assert "'diag' or 'spherical', or a prior" in said
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(dense.mixture))
     one = np.array([[3.0, 4.0]])
     single, _ = quiet(
         jaxgmm.fit, jaxgmm.make_mixture([1.0], [[0.0, 0.0]], [np.eye(2)]), one, jaxgmm.default_prior(one, num_components=1)
     )
     assert bool(single.converged)
     np.testing.assert_allclose(single.mixture.means[0], [3, 4])
+
+
+@pytest.mark.parametrize(("kind", "rows"), slow_unless([("full", 9), ("tied", 10)], [("tied", 10)]))
+def test_more_features_than_rows(kind, rows, x64):
+    """The warning says how many rows the covariances need, and what else to do."""
+    wide = RNG.normal(size=(5, 8))
+    dense, said = quiet(jaxgmm.fit, jaxgmm.initialize(KEY, wide, num_components=2, covariance_type=kind), wide)
+    assert f"8 features and 5 rows, and '{kind}' covariances of 2 components need at least {rows} rows" in said
+    assert "'diag' or 'spherical', or a prior" in said
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(dense.mixture))
 
 
 @pytest.mark.parametrize("offset", [0.0, 2.0**20])
