@@ -15,7 +15,7 @@ from jaxgmm.comparison.compare import compare
 from jaxgmm.progress import advance, program_bar, progress_bar
 
 from fabricated_comparisons import fabricate_fit, make_posterior, two_clusters
-from helpers import two_groups
+from helpers import slow_unless, two_groups
 
 SAMPLERS = ("nuts", "gibbs", "laplace", "bootstrap")
 
@@ -111,7 +111,7 @@ def problem():
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # a few draws after a short warm-up need not be good
-@pytest.mark.parametrize("method", [pytest.param("nuts", marks=pytest.mark.slow), *SAMPLERS[1:]])
+@pytest.mark.parametrize("method", slow_unless(SAMPLERS, ("gibbs", "bootstrap")))
 def test_samplers_show_a_bar_on_a_terminal(method, problem):
     x, start, prior = problem
     sizes = {"num_samples": 30} | ({"num_warmup": 20} if method in ("nuts", "gibbs") else {})

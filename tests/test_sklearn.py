@@ -10,7 +10,7 @@ import pytest
 
 import jaxgmm
 
-from helpers import TWO_COVARIANCE_TYPES
+from helpers import COVARIANCE_TYPES, slow_unless
 
 pytest.importorskip("sklearn", minversion="1.6")
 
@@ -69,7 +69,7 @@ def test_checks_of_scikit_learn():
     assert done == TWIN
 
 
-@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", slow_unless(COVARIANCE_TYPES, ("full",)))
 def test_agrees_with_jaxgmm(covariance_type):
     """Methods are those of the mixture, attributes have scikit-learn's shapes, and weights are repetitions."""
     weight = np.arange(len(X)) % 3

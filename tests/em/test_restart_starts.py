@@ -71,7 +71,13 @@ CASES = {
     "eruptions 36": (lambda: mistyped(0, 36.0), 2, "full", -1379.52),
 }
 
-SLOW = ("detector limit", "detector limit, 930", "thyroid spherical", "eruptions 36")  # similar data are in other tests
+SLOW = (
+    "detector limit",
+    "detector limit, 930",
+    "thyroid spherical",
+    "thyroid diag",
+    "eruptions 36",
+)  # similar data are in other tests
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES])

@@ -14,7 +14,7 @@ from jaxgmm.em.result import Status
 from jaxgmm.row_sums import has_weights
 from jaxgmm.selection import select as selection
 
-from helpers import random_data
+from helpers import random_data, slow_unless
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,10 @@ def test_counts_that_are_none(counts):
         jaxgmm.select(jax.random.key(0), np.zeros((9, 1)), num_components=counts)
 
 
-@pytest.mark.parametrize("criterion", ["bic", "aic", "icl", "cv"])
-@pytest.mark.parametrize("weighted", [False, True])
+CASES = [(criterion, weighted) for criterion in ("bic", "aic", "icl", "cv") for weighted in (False, True)]
+
+
+@pytest.mark.parametrize(("criterion", "weighted"), slow_unless(CASES, [("bic", False), ("icl", True), ("cv", True)]))
 def test_weights_are_not_copied_for_each_fit(criterion, weighted, monkeypatch):
     """All fits share one row of weights, or none; only cross-validation has a row for each fold."""
     x, weight = random_data(0, 40, 1), 1.0 + np.arange(40) % 3
