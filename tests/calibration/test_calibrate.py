@@ -40,6 +40,19 @@ def narrowed(fraction):
     return method
 
 
+def overconfident(key, start, x, prior, *, num_samples, num_warmup=200):
+    """Return draws within a few per cent of the start, far narrower than the posterior, which compile quickly."""
+    leaves, tree = jax.tree.flatten(start)
+    shapes = [(1, num_samples, *leaf.shape) for leaf in leaves]
+    keys = jax.random.split(key, len(leaves))
+    drawn = [leaf * jnp.exp(0.02 * jax.random.normal(k, shape)) for k, leaf, shape in zip(keys, leaves, shapes, strict=True)]
+    mixture = jax.tree.unflatten(tree, drawn)
+    mixture = jaxgmm.Mixture(
+        mixture.weights / mixture.weights.sum(-1, keepdims=True), mixture.means, mixture.covariances, start.covariance_type
+    )
+    return jaxgmm.Posterior(mixture, jnp.zeros((1, num_samples)), prior, jnp.array(0), {}, "overconfident")
+
+
 HALF = narrowed(0.5)
 
 
@@ -50,7 +63,7 @@ def good():
 
 @pytest.fixture(scope="module")
 def bad():
-    return jaxgmm.calibrate(jax.random.key(1), sampling_prior(), HALF, **SMALL, **OPTIONS)
+    return jaxgmm.calibrate(jax.random.key(1), sampling_prior(), overconfident, **SMALL, **OPTIONS)
 
 
 def test_a_correct_method_passes(good):
@@ -65,8 +78,16 @@ def test_a_correct_method_passes(good):
     assert 0.009 < good.thresholds["false_failure_rate"] <= 0.01
 
 
-def test_a_narrow_posterior_fails(bad):
-    """Half the sd is detected with at least the power for a single quantity, which is stated at the top."""
+def test_an_overconfident_method_fails(bad):
+    assert not bad.passed
+    assert "NOT calibrated" in str(bad)
+    assert "too narrow" in str(bad)
+
+
+@pytest.mark.slow
+def test_half_the_sd_fails():
+    """It is detected with at least the power for a single quantity, which is stated at the top."""
+    bad = jaxgmm.calibrate(jax.random.key(1), sampling_prior(), HALF, **SMALL, **OPTIONS)
     shares = rank_shares(127, lambda u: norm.cdf(0.5 * norm.ppf(u)))
     power = 1 - inside_probability(simultaneous_band(32, 127, 0.01 / 11), shares)
     assert 0.6 < power < 0.75
