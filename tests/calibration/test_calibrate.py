@@ -167,6 +167,7 @@ def test_arguments_that_are_refused(options, error, match):
         jaxgmm.calibrate(jax.random.key(1), **arguments)
 
 
+@pytest.mark.slow
 def test_bootstrap_is_not_ranked():
     few = SMALL | {"num_datasets": 12}
     found = jaxgmm.calibrate(jax.random.key(0), sampling_prior(), "bootstrap", **few, num_draws=31, progress=False)

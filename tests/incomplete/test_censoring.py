@@ -9,11 +9,11 @@ from incomplete_rows import LIMITS, NOISE, VARIANCES, D, X
 
 import jaxgmm
 
-from helpers import random_mixture
+from helpers import random_mixture, slow_unless
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", ["full", "diag"])
+@pytest.mark.parametrize("kind", slow_unless(["full", "diag"], ["diag"]))
 def test_derivatives(kind):
     """The derivative by the covariances is finite, although some limits are infinite, and is that of finite differences."""
     mixture = random_mixture(0, kind, d=D)

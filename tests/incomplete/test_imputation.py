@@ -8,7 +8,7 @@ from incomplete_rows import ALLOWED, FIRST, LABELS, LIMITS, NOISE, VARIANCES, D,
 import jaxgmm
 
 import oracle
-from helpers import random_mixture
+from helpers import random_mixture, slow_unless
 
 
 @pytest.mark.usefixtures("x64")
@@ -42,7 +42,7 @@ def test_draws():
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", ["full", "diag"])
+@pytest.mark.parametrize("kind", slow_unless(["full", "diag"], ["full"]))
 def test_draws_between_limits(kind):
     """Draws of censored rows lie between the limits; means and covariances are right within five standard errors.
 
