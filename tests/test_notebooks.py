@@ -40,6 +40,7 @@ LONG = (
     "08_from_a_pipeline_to_a_posterior",
     "09_several_modes",
     "10_incomplete_rows",
+    "11_data_on_disk",
 )
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -106,6 +107,7 @@ def test_runs_and_its_numbers_hold(path, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("MATPLOTLIBRC", os.devnull)
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
+    monkeypatch.setenv("ROWS", "50000")  # the notebook of data on disk has millions of rows otherwise
     # the kernels import the jaxgmm that is tested, even if another one is installed
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(jaxgmm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
