@@ -101,7 +101,7 @@ def tgmm(options: argparse.Namespace) -> None:
     def peer() -> GaussianMixture:
         return GaussianMixture(n_components=k, n_features=d, max_iter=STEPS, tol=1e-300, missing="em", **first).fit(data)
 
-    steps = int(peer().n_iter_)
+    steps = int(peer().n_iter_) + 1  # tgmm counts from 0
     if steps != STEPS:
         raise RuntimeError(f"tgmm took {steps} steps; {STEPS} were expected.")
     programs = {
