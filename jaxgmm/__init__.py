@@ -48,7 +48,8 @@ Public names, grouped by purpose (for the full description of a name, call `help
     uncertainty     standard_errors StandardErrors InformationStatus bootstrap
     choosing K      select Selection bic aic icl log_evidence Evidence EvidenceStatus
                     likelihood_ratio_test LikelihoodRatioTest
-    priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal log_prior sample_prior
+    priors          default_prior Prior IndependentPrior InverseWishart InverseGamma HalfNormal VolumeShapeOrientation
+                    log_prior sample_prior
     posteriors      nuts gibbs laplace smc telescope condition_on_occupied Posterior PosteriorStatus model relabel diagnose
                     to_arviz as_distribution modes Modes partition Partition
     predictions     predictive_log_prob predictive_sample predictive_responsibilities coclustering assignment_entropy
@@ -94,6 +95,7 @@ from .priors.defaults import default_prior as default_prior
 from .priors.functions import log_prior as log_prior
 from .priors.functions import sample_prior as sample_prior
 from .priors.independent import IndependentPrior as IndependentPrior
+from .priors.volume_shape_orientation import VolumeShapeOrientation as VolumeShapeOrientation
 from .sampling import sample as sample
 
 # editors and type checkers do not run code, so they need an explicit import of each name that is imported on first use

@@ -21,7 +21,7 @@ from pathlib import Path
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 SIZE_NAMES = re.compile(r"BATCH|BLOCK|CHUNK|NUMBERS|ROWS|WIDTH|LANES|BUCKET|SIZE")
-PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "HalfNormal"}
+PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "HalfNormal", "VolumeShapeOrientation"}
 LARGEST_MODULE, LARGEST_FUNCTION, MOST_PARAMETERS = 300, 40, 7
 
 

@@ -46,6 +46,8 @@ def random_mixture(seed, kind, k=3, d=3, *, spread=3.0, scale=1.0, offset=0.0):
         "tied": dense.mean(0, keepdims=True),
         "diag": diagonal,
         "spherical": diagonal.mean(1, keepdims=True),
+        "EEI": diagonal.mean(0, keepdims=True),
+        "EII": diagonal.mean((0, 1), keepdims=True),
     }[kind]
     weights = rng.dirichlet(np.full(k, 5.0))
     means = offset + scale * spread * rng.normal(size=(k, d))
@@ -71,7 +73,10 @@ def random_prior(seed, kind, k=3, d=3):
     """A proper conjugate prior, nothing at its default."""
     rng = np.random.default_rng(seed + 3000)
     root = np.eye(d) + 0.3 * rng.normal(size=(d, d))
-    scale = {"full": root @ root.T, "tied": root @ root.T, "diag": rng.gamma(5.0, 0.2, d), "spherical": 0.7}[kind]
+    variances = rng.gamma(5.0, 0.2, d)
+    scale = {"full": root @ root.T, "tied": root @ root.T, "diag": variances, "EEI": variances, "spherical": 0.7, "EII": 0.7}[
+        kind
+    ]
     return jaxgmm.Prior(*(jnp.asarray(v, float) for v in (1 + rng.random(k), rng.normal(size=d), 0.3, d + 2.5, scale)))
 
 
@@ -93,6 +98,18 @@ def independent_prior(kind, k, d, half_normal):
     else:
         scale = jaxgmm.InverseGamma(array(2.5), array(0.7 if kind == "spherical" else rng.gamma(5.0, 0.2, d)))
     return jaxgmm.IndependentPrior(array(1 + rng.random(k)), array(rng.normal(size=d)), array(root.T @ root), scale)
+
+
+def coupled_prior(kind, k, d):
+    """A prior of covariances that share volumes, shapes or orientations, nothing at its default."""
+    rng = np.random.default_rng(8)
+    root = np.eye(d) + 0.3 * rng.normal(size=(d, d))
+    scale = {"VEI": rng.gamma(5.0, 0.2, d), "EVI": rng.gamma(5.0, 0.2, d), "VEE": root @ root.T, "EVV": root @ root.T}.get(
+        kind, 0.7
+    )
+    law = jaxgmm.VolumeShapeOrientation(*(jnp.asarray(v, float) for v in (3.0, scale, 0.8)))
+    array = lambda v: jnp.asarray(v, float)  # noqa: E731
+    return jaxgmm.IndependentPrior(array(1.5 + rng.random(k)), array(rng.normal(size=d)), array(9 * root.T @ root), law)
 
 
 def independent_prior_with(scale):

@@ -26,15 +26,16 @@ LAYERS = [
     "validation cells checkpoint tables data_frames",
     "mixture_checks mixture component_order incomplete.values incomplete.observations row_sums padding rounding conversions",
     "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling marginals "
-    "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.interface priors.conjugate "
-    "priors.independent priors.functions priors.defaults inputs selection.criteria",
+    "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "
+    "priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "
     "em.batch.threads em.batch.fit_many em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.online "
     "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.fit_batches em.stream.initialize_batches",
-    "posterior.pooling posterior.diagnostics posterior.result posterior.model posterior.mixing posterior.pareto "
-    "posterior.standardization posterior.likelihood posterior.unconstrained_space posterior.newton "
+    "posterior.pooling posterior.diagnostics posterior.result posterior.coupled_model posterior.coupled_sites "
+    "posterior.model posterior.mixing posterior.pareto posterior.standardization posterior.likelihood "
+    "posterior.unconstrained_space posterior.newton "
     "posterior.gaussian_approximation posterior.laplace posterior.user_model_space posterior.user_model "
     "posterior.nuts_chains posterior.chains posterior.combined_modes posterior.nuts posterior.conditionals "
     "posterior.gamma_draws posterior.gibbs posterior.smc.particles posterior.smc.stage_ratios posterior.smc.labels "
@@ -127,7 +128,9 @@ def nodes_of_others(names, prefix="no prefix"):
 
 def test_one_module_branches_on_the_covariance_type():
     """No other module compares with the name of a covariance type or has a table of them, so a new type is added in one."""
-    for node, place in nodes_of_others({"covariance.types", "covariance.estimates", "posterior.model"}):
+    for node, place in nodes_of_others(
+        {"covariance.types", "covariance.estimates", "posterior.model", "posterior.coupled_model"}
+    ):
         operands = []
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
@@ -139,7 +142,7 @@ def test_one_module_branches_on_the_covariance_type():
         assert not names & TYPES, f"{place} branches on a covariance type"
 
 
-PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "HalfNormal"}
+PRIOR_TYPES = {"Prior", "IndependentPrior", "InverseWishart", "InverseGamma", "HalfNormal", "VolumeShapeOrientation"}
 
 
 def test_only_priors_branch_on_the_family():
@@ -173,10 +176,10 @@ def test_heavy_libraries_stay_in_their_packages():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in ("eval", "exec"), f"{name} calls {node.func.id}"
     assert not {"numpyro", "posterior.gaussian_approximation"} & {t.removeprefix("jaxgmm.") for t in imports("posterior.model")}
-    families = {"jaxgmm.priors.conjugate", "jaxgmm.priors.covariance_laws", "jaxgmm.priors.independent"}
-    assert set(imports("posterior.model")) <= {"jaxgmm.mixture", "jaxgmm.incomplete.observations", *families}, (
-        "the NumPyro model is an independent description"
-    )
+    families = {f"jaxgmm.priors.{name}" for name in ("conjugate", "covariance_laws", "volume_shape_orientation", "independent")}
+    assert set(imports("posterior.coupled_model")) <= families, "the NumPyro model is an independent description"
+    own = {"jaxgmm.mixture", "jaxgmm.incomplete.observations", "jaxgmm.posterior.coupled_model"}
+    assert set(imports("posterior.model")) <= own | families, "the NumPyro model is an independent description"
 
 
 def test_library_never_touches_the_configuration():

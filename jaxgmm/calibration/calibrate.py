@@ -22,7 +22,7 @@ import numpy as np
 from ..calls import public
 from ..checkpoint import Checkpoint, check_target
 from ..chunking import calibration_batch
-from ..covariance.types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type
 from ..em.fit import fit
 from ..em.initialization import initialize
 from ..em.result import Status
@@ -121,7 +121,6 @@ def calibrate(
     """
     check_key(key)
     covariance_type = as_covariance_type(covariance_type)
-    check_classic_type(covariance_type, "calibrate")
     check_counts(num_components, num_datasets, num_observations, num_draws, thin, batch_size)
     prior, has_mode = validate_prior(prior, num_components, covariance_type)
     check_thresholds(intervals, num_draws, alpha, progress)

@@ -18,7 +18,7 @@ from ..checkpoint import versions
 from ..memory import check_memory
 from ..posterior.result import Posterior
 from ..priors.defaults import is_data_scaled
-from ..priors.interface import MixturePrior, check_prior
+from ..priors.interface import MixturePrior, check_normalised, check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POSTERIOR_METHODS
 from ..studies.methods import as_method
@@ -120,6 +120,7 @@ def validate_prior(prior: MixturePrior, num_components: int, covariance_type: st
     prior = jax.tree.map(lambda leaf: as_float_array(leaf, "prior").astype(dtype), prior)
     num_features = prior.mean.shape[-1] if prior.mean.ndim else 1
     check_prior(prior, num_components, num_features, covariance_type)
+    check_normalised(prior, covariance_type, "calibrate")
     return prior, prior.has_closed_forms and bool((np.asarray(prior.weight_concentration) >= 1).all())
 
 

@@ -44,7 +44,7 @@ def fit_mode(
     check_rows(x, arguments.num_components, arguments.data)
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     print_progress(f"EM from {arguments.restarts} starts")
-    prior = default_prior(x, **options)
+    prior = default_prior(x, **options, normalised=False)
     if before_em is not None:
         before_em(prior)
     with warnings_to_stderr():

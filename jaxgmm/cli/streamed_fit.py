@@ -45,7 +45,7 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
     print_progress("one pass for a sample of the rows, and EM on this sample")
     x, _, num_rows = sample_batches(key, batches, sample_rows(arguments.num_components))
     check_rows(x, arguments.num_components, arguments.data)
-    prior = default_prior(x, **options)
+    prior = default_prior(x, **options, normalised=False)
     with warnings_to_stderr():
         best = fit_restarts(key, x, prior, num_restarts=arguments.restarts, **options)
         fit = fit_batches(best, batches, prior, checkpoint=arguments.checkpoint)

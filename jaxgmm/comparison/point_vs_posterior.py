@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
-from ..covariance.types import is_classic
 from ..em.standard_errors import StandardErrors, standard_errors
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
@@ -126,7 +125,7 @@ def find_laplace(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> Lapla
     prior = next((s.posterior.prior for s in subjects if s.posterior.prior is not None), None)
     if wanted is False or prior is None or (wanted is None and not is_cheap(mixture, len(inputs.x))):
         return None
-    if not is_classic(mixture.covariance_type):
+    if not prior.covariance_law.is_normalised(mixture.covariance_type):
         return None
     found = approximate(jax.random.key(inputs.options.seed), mixture, inputs.x, inputs.weight, prior)
     if found is None:

@@ -114,14 +114,21 @@ def skew(entries: jax.Array, size: int) -> jax.Array:
 
 
 def _rotation(skew: jax.Array) -> jax.Array:
-    """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D).
+    """Return the Cayley transforms (I - X / 2)^-1 (I + X / 2) of skew-symmetric matrices X (..., D, D)."""
+    return cayley(skew / 2)[0]
 
-    They are computed as S^-1 (I + X / 2)^2 with the positive definite matrix S = (I + X / 2) (I - X / 2), because `linalg`
-    inverts Cholesky factors without threads of BLAS.
+
+def cayley(skew: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the Cayley transforms (I - Y)^-1 (I + Y) of skew-symmetric matrices Y (..., D, D), and log|I + Y| (...).
+
+    They are computed as S^-1 (I + Y)^2 with the positive definite matrix S = (I + Y) (I - Y), because `linalg` inverts Cholesky
+    factors without threads of BLAS.
     """
-    root = skew / 2 + linalg.identity(skew)
-    whitener = linalg.invert_lower(linalg.cholesky(linalg.multiply(root, jnp.swapaxes(root, -1, -2))))
-    return linalg.multiply(jnp.swapaxes(whitener, -1, -2), linalg.multiply(whitener, linalg.multiply(root, root)))
+    root = skew + linalg.identity(skew)
+    lower = linalg.cholesky(linalg.multiply(root, jnp.swapaxes(root, -1, -2)))
+    whitener = linalg.invert_lower(lower)
+    rotation = linalg.multiply(jnp.swapaxes(whitener, -1, -2), linalg.multiply(whitener, linalg.multiply(root, root)))
+    return rotation, jnp.log(linalg.diagonal(lower)).sum(-1)
 
 
 def _component_weights(variances: jax.Array, weights: jax.Array, equal_volume: bool) -> jax.Array:

@@ -34,7 +34,7 @@ _NAMES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}
 _CODES = {name: code for code, name in _NAMES.items()}
 CODES = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV", "VVV")
 TYPES = tuple(_NAMES.get(code, code) for code in CODES)  # the fourteen types in their canonical spelling
-CLASSIC = tuple(_NAMES.values())  # the types that all functions accept, samplers included
+CLASSIC = tuple(_NAMES.values())  # the types that have a name, which all functions accept
 _LETTERS = {"E": "equal", "V": "variable", "I": "identity"}
 # Names of two wide types, which only programs that serve several types use: such a program takes the type as an argument. Their
 # codes are those of coupled types whose covariances are stored in the same way.
@@ -70,7 +70,7 @@ def meaning(covariance_type: str) -> str:
 
 
 def is_classic(covariance_type: str) -> bool:
-    """Return whether a covariance type is full, tied, diag or spherical, which all functions support."""
+    """Return whether a covariance type is full, tied, diag or spherical."""
     return covariance_type in CLASSIC
 
 
@@ -80,6 +80,16 @@ def check_classic_type(covariance_type: str, what: str) -> None:
         raise ValueError(
             f"covariance_type is {covariance_type!r}, which {what} does not support; use one of "
             f"{', '.join(map(repr, CLASSIC))}, or a function that does (fit, fit_many, select, bootstrap, standard_errors)."
+        )
+
+
+def check_uncoupled_type(covariance_type: str, what: str, *, remedy: str = "sample with nuts") -> None:
+    """Raise ValueError if components share volumes, shapes or orientations, and `what`, such as a sampler, cannot handle it."""
+    if is_coupled(covariance_type):
+        uncoupled = ", ".join(repr(name) for name in TYPES if not is_coupled(name))
+        raise ValueError(
+            f"covariance_type is {covariance_type!r} ({meaning(covariance_type)}), which {what} does not support, because the "
+            f"components share parameters; use one of {uncoupled}, or {remedy}."
         )
 
 
@@ -111,6 +121,17 @@ def type_of_marginals(covariance_type: str) -> str:
     return "full" if is_dense(covariance_type) else "diag"
 
 
+def accepts_units(covariance_type: str) -> bool:
+    """Return whether every covariance of the type is still of the type after a change of the units of single features."""
+    _, shape, orientation = code_of(covariance_type)
+    return shape != "I" and (orientation == "I" or shape == orientation)
+
+
+def has_free_axes(covariance_type: str) -> bool:
+    """Return whether covariances must be described by their axes, as for EVE, VVE, EEV and VEV."""
+    return is_dense(covariance_type) and not accepts_units(covariance_type)
+
+
 def accepts_ridge(covariance_type: str) -> bool:
     """Return whether every covariance of the type is still of the type after a number is added to each of its variances."""
     return not is_coupled(covariance_type) or code_of(covariance_type) in ("VVE", "EEV")
@@ -129,6 +150,13 @@ def prior_scale_shape(covariance_type: str, num_features: int) -> tuple[int, ...
     if is_dense(covariance_type):
         return num_features, num_features
     return () if is_spherical(covariance_type) else (num_features,)
+
+
+def shape_and_axes_scale(covariance_type: str, num_features: int) -> tuple[int, ...]:
+    """Return the shape of the scale parameter in the law `VolumeShapeOrientation` of the covariances of a coupled type."""
+    if has_free_axes(covariance_type):
+        return ()
+    return (num_features, num_features) if is_dense(covariance_type) else (num_features,)
 
 
 def num_copies(covariance_type: str, num_components: int) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..covariance.types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_uncoupled_type
 from ..em.initialization import METHODS as START_METHODS
 from ..em.standard_errors import ESTIMATORS
 from ..files import parse_file
@@ -250,7 +250,7 @@ def _check_numbers(design: Design) -> None:
 def _check_choices(design: Design) -> None:
     """Raise an error if a covariance type, a method, the start or the prior is unknown."""
     for covariance_type in design.covariance_types:
-        check_classic_type(covariance_type, "coverage_study")
+        check_uncoupled_type(covariance_type, "coverage_study")
     for method in design.methods:
         check_choice(method, "method", (*POINT_METHODS, *POSTERIOR_METHODS))
     check_choice(design.start, "start", (*START_METHODS, "truth"))

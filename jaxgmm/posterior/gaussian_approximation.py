@@ -27,6 +27,7 @@ from ..incomplete.observations import Data
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, weight_or_ones
+from .coupled_sites import axes_of_start
 from .newton import MIN_EIGENVALUE, find_mode
 from .pareto import honest_khat, khat_limit
 from .standardization import StandardizedProblem, standardise, to_standard
@@ -80,6 +81,8 @@ def approximate_posterior(
     function, so that it is compiled only once.
     """
     problem = standardise(x, weight, prior, start.covariance_type)
+    # all starts share one space, so that points found from different starts can be compared
+    problem = problem._replace(axes=axes_of_start(start[0] if start.batch_shape else start))
     return problem, for_each_start(lambda key, one: build_approximation(key, to_standard(one, problem), problem), key, start)
 
 

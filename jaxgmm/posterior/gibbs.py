@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..covariance.types import check_classic_type
+from ..covariance.types import check_uncoupled_type
 from ..devices.chain_shards import chain_mesh, over_chains
 from ..incomplete.observations import Observations
 from ..inputs import Inputs, check_draws, check_sampling_options, pad_inputs, validate_inputs
@@ -114,7 +114,7 @@ def gibbs(
     """
     check_sampling_options(key, num_samples, num_chains)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    check_classic_type(inputs.mixture.covariance_type, "gibbs")
+    check_uncoupled_type(inputs.mixture.covariance_type, "gibbs")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(inputs, num_warmup, progress)
     traced = is_traced(key, inputs)

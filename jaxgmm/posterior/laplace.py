@@ -17,11 +17,10 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..covariance.types import check_classic_type
 from ..incomplete.observations import Observations
 from ..inputs import check_draws, check_sampling_options, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
-from ..priors.interface import MixturePrior
+from ..priors.interface import MixturePrior, check_normalised
 from ..progress import progress_bar
 from ..validation import check_progress, is_traced
 from .gaussian_approximation import (
@@ -105,7 +104,7 @@ def laplace(
     check_sampling_options(key, num_samples, num_chains)
     check_progress(progress)
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is="required", is_start=True)
-    check_classic_type(inputs.mixture.covariance_type, "laplace")
+    check_normalised(inputs.prior, inputs.mixture.covariance_type, "laplace")
     check_draws(inputs.mixture, num_samples, num_chains)
     traced = is_traced(key, inputs)
     start, rows, weight, prior = pad_inputs(inputs, key)

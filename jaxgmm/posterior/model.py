@@ -27,8 +27,13 @@ from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from ..priors.independent import IndependentPrior
+from ..priors.volume_shape_orientation import VolumeShapeOrientation
+from .coupled_model import sample_coupled
 
 _NAMES = {"VVV": "full", "EEE": "tied", "VVI": "diag", "VII": "spherical"}  # codes of the covariance types
+_VARIANCES = ("diag", "spherical", "EEI", "EII", "VEI", "EVI")  # the types whose covariances are stored as variances
+_MATRICES = ("full", "tied", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")
+_COUPLED = ("VEI", "EVI", "VEE", "EVE", "VVE", "EEV", "VEV", "EVV")  # the types for which `coupled_model` samples the sites
 
 
 def model(
@@ -38,29 +43,36 @@ def model(
     num_components: int,
     covariance_type: str = "full",
     sample_weight: ArrayLike | None = None,
+    axes: ArrayLike | None = None,
 ) -> None:
     """The NumPyro model of a Gaussian mixture, for use with NumPyro's own tools: MCMC, SVI, Predictive, `log_density`.
 
     The model has the sites weights (K,) and means (K, D). The site of the covariances depends on the covariance type: it is
-    scale_tril for full (K, D, D) and tied (1, D, D), and variances for diag (K, D) and spherical (K, 1). Under a HalfNormal
-    prior there are the sites scales and corr_tril instead; corr_tril is left out for diag, for spherical, and if D = 1. The
-    deterministic site covariances holds the covariances as a Mixture stores them. The observed site is x. The model does not
-    validate its arguments, and its labels are not identified: see `nuts`, which starts at an EM solution, and `relabel`.
+    scale_tril for full (K, D, D) and tied (1, D, D), and variances for diag (K, D), spherical (K, 1), EEI (1, D) and EII
+    (1, 1). Under a HalfNormal prior there are the sites scales and corr_tril instead; only full and tied have corr_tril, and
+    only if D > 1. The other eight covariance types need a VolumeShapeOrientation law. They have sites for volumes, shapes and
+    orientations: volumes; log_shapes; rotation_1, rotation_2 and so on, with entries of skew-symmetric matrices; and for VEE
+    and EVV, diagonal and below, with entries of triangular matrices. The deterministic site covariances holds the covariances
+    as a Mixture stores them. The observed site is x. The model does not validate its arguments, and its labels are not
+    identified: see `nuts`, which starts at an EM solution, and `relabel`.
 
     Args:
         x: (N, D), or `observations`. Incomplete observations have the additional site incomplete, a factor that accounts for
             labels and missing values. Limits are part of the logits of the components.
         prior: a Prior or IndependentPrior, in the units of x.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: the covariance type, by name or code.
         sample_weight: (N,) >= 0, or None. A row with an integer weight w counts as w equal rows. A row of weight 0 is ignored,
             whatever values it holds.
+        axes: (K, D, D), orthogonal matrices whose columns are axes about which the rotations of EVE, VVE, EEV and VEV are
+            expressed, such as eigenvectors of covariances fitted by EM; None: the axes of the data. They change the meaning of
+            the sites, but not the distribution of the covariances.
 
     Returns:
         None: a NumPyro model declares sites and returns no value.
 
     Raises:
-        ValueError, TypeError: the covariance type is not one of the four, or shapes do not fit together.
+        ValueError, TypeError: the covariance type is unknown, the prior is not for it, or shapes do not fit together.
 
     Example:
         >>> import jax, jaxgmm, numpyro
@@ -75,22 +87,26 @@ def model(
         sample_weight = x.weight
     rows = x if isinstance(x, Observations) else jnp.asarray(x)
     covariance_type = _NAMES.get(covariance_type, covariance_type)
-    if covariance_type not in _NAMES.values():
+    if covariance_type not in _VARIANCES + _MATRICES:
         raise ValueError(
             f"covariance_type is {covariance_type!r}, which the NumPyro model does not support; one of "
-            f"{', '.join(map(repr, _NAMES.values()))} was expected."
+            f"{', '.join(map(repr, _MATRICES + _VARIANCES))} was expected."
         )
     weights, means, lower = parameters(
-        prior, num_components=num_components, num_features=rows.shape[1], covariance_type=covariance_type
+        prior,
+        num_components=num_components,
+        num_features=rows.shape[1],
+        covariance_type=covariance_type,
+        axes=None if axes is None else jnp.asarray(axes),
     )
     if isinstance(rows, Observations) and not rows.is_plain:
         _observe_incomplete(rows, weights, means, _square(lower, covariance_type), covariance_type)
         return
     rows = rows.x if isinstance(rows, Observations) else rows
-    if covariance_type in ("full", "tied"):
+    if covariance_type in _MATRICES:
         normal = dist.MultivariateNormal(means, scale_tril=lower)
     else:
-        normal = dist.Normal(means, lower).to_event(1)
+        normal = dist.Normal(means, jnp.broadcast_to(lower, means.shape)).to_event(1)
     mixture = dist.MixtureSameFamily(dist.Categorical(logits=jnp.log(weights)), normal)
     with numpyro.plate("observations", len(rows)):
         if sample_weight is None:
@@ -112,7 +128,7 @@ def _observe_incomplete(
     not contain, because NumPyro divides the probabilities of the components by their sum.
     """
     (n, d), observed, noise = rows.shape, rows.mask(), rows.noise
-    if covariance_type not in ("full", "tied"):
+    if covariance_type not in _MATRICES:
         covariances = jnp.broadcast_to(covariances, means.shape)[..., None] * jnp.eye(d)
     if noise is None:
         noise = jnp.zeros((1, d))
@@ -170,7 +186,12 @@ def _log_probability_of_limits(rows: Observations, means: jax.Array, covariances
 
 
 def parameters(
-    prior: Prior | IndependentPrior, *, num_components: int, num_features: int, covariance_type: str
+    prior: Prior | IndependentPrior,
+    *,
+    num_components: int,
+    num_features: int,
+    covariance_type: str,
+    axes: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Sample the sites of the parameters, declare the site covariances, and return the parameters.
 
@@ -179,15 +200,25 @@ def parameters(
     """
     k, d = num_components, num_features
     weights = _sample("weights", dist.Dirichlet(prior.weight_concentration))
-    lower = _factors(prior if isinstance(prior, Prior) else prior.scale, k, d, covariance_type)
+    law = prior if isinstance(prior, Prior) else prior.scale
+    if covariance_type in _COUPLED:
+        if not isinstance(law, VolumeShapeOrientation):
+            raise TypeError(
+                f"prior has a law of type {type(law).__name__}; an IndependentPrior whose scale is VolumeShapeOrientation was "
+                f"expected for covariance_type={covariance_type!r}."
+            )
+        lower = sample_coupled(law, k, d, covariance_type, axes)
+    else:
+        assert not isinstance(law, VolumeShapeOrientation)
+        lower = _factors(law, k, d, covariance_type)
     if not isinstance(prior, Prior):
         matrix = prior.mean_covariance
         mean = dist.MultivariateNormal(prior.mean, matrix, **_checks(matrix)).expand([k]).to_event(1)
-    elif covariance_type in ("full", "tied"):
+    elif covariance_type in _MATRICES:
         root = lower / jnp.sqrt(prior.mean_precision)
         mean = dist.MultivariateNormal(prior.mean, scale_tril=root, **_checks(root)).expand([k]).to_event(1)
     else:
-        mean = dist.Normal(prior.mean, lower / jnp.sqrt(prior.mean_precision)).to_event(2)
+        mean = dist.Normal(prior.mean, jnp.broadcast_to(lower, (k, d)) / jnp.sqrt(prior.mean_precision)).to_event(2)
     means = _sample("means", mean)
     numpyro.deterministic("covariances", _square(lower, covariance_type))
     return weights, means, lower
@@ -195,9 +226,9 @@ def parameters(
 
 def _factors(scale: Prior | InverseWishart | InverseGamma | HalfNormal, k: int, d: int, covariance_type: str) -> jax.Array:
     """Sample the sites from which the covariances are computed; return Cholesky factors or standard deviations."""
-    dense = covariance_type in ("full", "tied")
-    stored = 1 if covariance_type == "tied" else k
-    columns = 1 if covariance_type == "spherical" else d
+    dense = covariance_type in _MATRICES
+    stored = 1 if covariance_type in ("tied", "EEI", "EII") else k
+    columns = 1 if covariance_type in ("spherical", "EII") else d
     if isinstance(scale, HalfNormal):
         scales = _sample("scales", dist.HalfNormal(scale.sd).expand([stored, columns]).to_event(2))
         if not dense:
@@ -232,15 +263,15 @@ def _checks(argument: jax.Array) -> dict[str, bool]:
 
 def _square(lower: jax.Array, covariance_type: str) -> jax.Array:
     """Compute covariances from Cholesky factors, or variances from standard deviations."""
-    if covariance_type in ("full", "tied"):
+    if covariance_type in _MATRICES:
         return jnp.matmul(lower, jnp.swapaxes(lower, -1, -2), precision=jax.lax.Precision.HIGHEST)
     return lower**2
 
 
 def sites_of(mixture: Mixture, prior: Prior | IndependentPrior) -> dict[str, jax.Array]:
-    """Convert a mixture to the values of the model's sites under a given prior."""
+    """Convert a mixture to the values of the model's sites under a given prior; see `coupled_sites` for coupled covariances."""
     sites = {"weights": mixture.weights, "means": mixture.means}
-    dense, half_normal = mixture.covariance_type in ("full", "tied"), isinstance(getattr(prior, "scale", None), HalfNormal)
+    dense, half_normal = mixture.covariance_type in _MATRICES, isinstance(getattr(prior, "scale", None), HalfNormal)
     if not dense:
         return sites | ({"scales": jnp.sqrt(mixture.covariances)} if half_normal else {"variances": mixture.covariances})
     lower = jnp.linalg.cholesky(mixture.covariances)
@@ -264,7 +295,7 @@ def mixture_of(sites: dict[str, jax.Array], covariance_type: str) -> tuple[Mixtu
     elif "scale_tril" in sites:
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1)
         log_det = (math.log(2) + jnp.arange(d, 0, -1) * jnp.log(diagonal)).sum()
-    elif covariance_type in ("full", "tied"):
+    elif covariance_type in _MATRICES:
         diagonal = jnp.diagonal(lower, axis1=-2, axis2=-1) / sites["scales"]
         powers = jnp.arange(d - 1, -1, -1)
         log_det = (math.log(2) + d * jnp.log(sites["scales"]) + powers * jnp.log(diagonal)).sum()
@@ -281,6 +312,6 @@ def root_of(sites: dict[str, jax.Array], covariance_type: str) -> jax.Array:
         return jnp.sqrt(sites["variances"])
     if "scale_tril" in sites:
         return sites["scale_tril"]
-    if covariance_type not in ("full", "tied"):
+    if covariance_type not in _MATRICES:
         return sites["scales"]
     return sites["scales"][..., None] * sites.get("corr_tril", jnp.ones((*sites["scales"].shape, 1), sites["scales"].dtype))

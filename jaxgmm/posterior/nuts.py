@@ -16,11 +16,12 @@ from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from ..calls import public
-from ..covariance.types import check_classic_type
+from ..covariance.types import check_uncoupled_type
 from ..devices.chain_shards import chain_mesh
 from ..incomplete.observations import Observations
 from ..inputs import Inputs, check_draws, check_sampling_options, check_start, pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike, as_mixture
+from ..priors.interface import check_normalised
 from ..progress import program_bar
 from ..validation import check_count, check_number, check_progress, is_traced
 from .chains import Approximations, sample_chains
@@ -170,7 +171,10 @@ def nuts(
     start, others = _split_starts(start)
     prior_is = "required" if model is None else "unchecked"
     inputs = validate_inputs(start, x, prior, sample_weight, name="start", prior_is=prior_is, is_start=True)
-    check_classic_type(inputs.mixture.covariance_type, "nuts")
+    if model is None:
+        check_normalised(inputs.prior, inputs.mixture.covariance_type, "nuts")
+    else:
+        check_uncoupled_type(inputs.mixture.covariance_type, "nuts with your own model")
     check_draws(inputs.mixture, num_samples, num_chains)
     _check_options(num_warmup, adapt_mass_matrix, target_accept_prob, max_tree_depth, progress)
     if model is not None:

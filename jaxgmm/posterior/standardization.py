@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..covariance.types import accepts_units, is_coupled, num_copies
 from ..incomplete.observations import Data, Observations, moments_of_columns, standardised
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
@@ -21,7 +22,8 @@ class StandardizedProblem(NamedTuple):
     """One data set and one prior in standardised coordinates y, where x = shift + scale y.
 
     y: the rows, (N, D), or observations. weight: the weights of the rows. prior: the prior of the parameters in these
-    coordinates. shift (D,) and scale (D,) are in data units.
+    coordinates. shift (D,) and scale (D,) are in data units. axes: (K, D, D), the axes about which the unconstrained space
+    expresses rotations of covariances with free axes, or None for the axes of the data.
     """
 
     y: Any
@@ -29,14 +31,15 @@ class StandardizedProblem(NamedTuple):
     prior: MixturePrior
     shift: jax.Array
     scale: jax.Array
+    axes: jax.Array | None = None
 
 
 def standardise(x: Data, weight: Weight, prior: MixturePrior, covariance_type: str) -> StandardizedProblem:
     """Standardise data and prior, in JAX's default float type.
 
-    Each standardised feature has mean 0 and variance 1, in observations over the observed values. For the covariance type
-    spherical, all features have the same scale, and their average variance is 1. A constant column is scaled by its typical
-    standard deviation under the prior instead.
+    Each standardised feature has mean 0 and variance 1, in observations over the observed values. If covariances of the type
+    need features in one unit, as for spherical and VEV, all features have the same scale, and their average variance is 1. A
+    constant column is scaled by its typical standard deviation under the prior instead.
     """
     dtype = jnp.result_type(float)
     w = weight_or_ones(weight, x.shape[:1], x.dtype)
@@ -52,6 +55,8 @@ def standardise(x: Data, weight: Weight, prior: MixturePrior, covariance_type: s
         sd = jnp.sqrt(w @ jnp.where(kept, centred - mean, 0) ** 2 / total)
     variance = covariance.variances(scale_factor(sd, covariance_type), covariance_type, x.shape[1])[0]
     typical = prior.covariance_law.typical_variances(covariance_type, x.shape[1])
+    if not accepts_units(covariance_type):
+        variance, typical = (jnp.broadcast_to(values.mean(), values.shape) for values in (variance, typical))
     scale = jnp.sqrt(jnp.where(variance > 0, variance, typical)).astype(dtype)
     shift = (first + mean).astype(dtype)
     if isinstance(x, Observations):
@@ -103,11 +108,15 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
     total = jnp.asarray(total_weight(problem.weight, n, dtype))
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
-    free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
+    if is_coupled(covariance_type):  # only volumes have a unit
+        of_covariances = num_copies(covariance_type, num_components)[0] * 2 / d * log_scale
+    else:
+        free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
+        of_covariances = log_factor[tuple(map(jnp.array, free))].sum()
     of_data = total * log_scale
     if isinstance(problem.y, Observations):  # only observed values have a density
         of_data = weight_or_ones(problem.weight, (n,), dtype) @ jnp.where(problem.y.mask(), jnp.log(problem.scale), 0).sum(1)
-    return -of_data - num_components * log_scale - log_factor[tuple(map(jnp.array, free))].sum()
+    return -of_data - num_components * log_scale - of_covariances
 
 
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:

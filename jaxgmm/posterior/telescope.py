@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
-from ..covariance.types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type, check_uncoupled_type
 from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import Mixture
 from ..padding import pad_data
@@ -156,7 +156,7 @@ def telescope(
     check_count(num_warmup, "num_warmup", 0)
     check_choice(concentration, "concentration", _CONCENTRATIONS)
     covariance_type = as_covariance_type(covariance_type)
-    check_classic_type(covariance_type, "telescope")
+    check_uncoupled_type(covariance_type, "telescope")
     check_progress(progress)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:

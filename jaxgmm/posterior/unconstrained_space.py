@@ -21,10 +21,14 @@ from numpyro.distributions import biject_to
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, potentials_per_batch
+from ..covariance.types import is_coupled
 from ..density import safe_log
 from ..mixture import Mixture
 from ..priors.conjugate import Prior
 from ..priors.independent import IndependentPrior
+from ..priors.volume_shape_orientation import VolumeShapeOrientation
+from .coupled_sites import decode as decode_coupled
+from .coupled_sites import encode as encode_coupled
 from .likelihood import make_log_likelihood
 from .model import mixture_of, parameters, root_of, sites_of
 from .standardization import StandardizedProblem
@@ -40,12 +44,14 @@ class Decoded(NamedTuple):
         mixture: the mixture.
         factors: the factors of the covariances.
         jacobian: (), log|d(means, covariances) / dz|.
+        log_prior_of_covariances: (), the log density of the covariances under the prior.
     """
 
     log_weights: jax.Array
     mixture: Mixture
     factors: covariance.Factors
     jacobian: jax.Array
+    log_prior_of_covariances: jax.Array
 
 
 class UnconstrainedSpace(NamedTuple):
@@ -85,8 +91,15 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     likelihood = make_log_likelihood(problem, start)
     concentration = prior.weight_concentration
 
+    coupled = is_coupled(covariance_type)
+
     def to_parts(mixture: Mixture) -> dict[str, jax.Array]:
-        parts = {name: transforms[name].inv(value) for name, value in sites_of(mixture, prior).items() if name != "weights"}
+        if coupled:
+            law = cast(VolumeShapeOrientation, prior.covariance_law)
+            sites = {"means": mixture.means, **encode_coupled(mixture, law, problem.axes)}
+        else:
+            sites = sites_of(mixture, prior)
+        parts = {name: transforms[name].inv(value) for name, value in sites.items() if name != "weights"}
         return parts | {"weights": to_sticks(safe_log(mixture.weights))}
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(to_parts, start))
@@ -97,17 +110,23 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         log_weights = from_sticks(parts.pop("weights"))
         sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
         jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
-        mixture, log_det = mixture_of(sites, covariance_type)
-        factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-        return Decoded(log_weights, mixture, factors, jacobian + log_det)
+        if coupled:
+            law = cast(VolumeShapeOrientation, prior.covariance_law)
+            factors, of_covariances, log_det = decode_coupled(sites, law, problem.axes, covariance_type, (k, d))
+            covariances = covariance.from_factor(factors.lower, covariance_type)
+            mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
+        else:
+            mixture, log_det = mixture_of(sites, covariance_type)
+            factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
+            of_covariances = prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
+        return Decoded(log_weights, mixture, factors, jacobian + log_det, of_covariances)
 
     def log_prior(point: Decoded) -> jax.Array:
-        log_weights, mixture, factors, jacobian = point
+        log_weights, mixture, factors, jacobian, of_covariances = point
         # The log-Jacobian of the weights is sum_k log w_k. Added to the log density of the Dirichlet law, sum_k (c_k - 1)
         # log w_k, it gives sum_k c_k log w_k.
         value = gammaln(concentration.sum()) - gammaln(concentration).sum() + concentration @ log_weights
-        value += prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
-        return value + prior.log_density_of_means(mixture, factors).sum() + jacobian
+        return value + of_covariances + prior.log_density_of_means(mixture, factors).sum() + jacobian
 
     def potential(z: jax.Array) -> jax.Array:
         point = decode(z)

@@ -1,12 +1,14 @@
 """Define the laws that a prior can assign to covariances, and the interface that each law implements.
 
     InverseWishart    covariance matrices of full and tied
-    InverseGamma      variances of diag and spherical
-    HalfNormal        standard deviations of any covariance type, with LKJ correlations
+    InverseGamma      variances of diag, spherical, EEI and EII
+    HalfNormal        standard deviations of these six covariance types, with LKJ correlations
+
+`volume_shape_orientation` defines the law of the other eight covariance types.
 
 With the first two laws, the M-step and the conditional distributions of Gibbs sampling have closed forms. Other code reads two
-parameters, nu and S, from each of these laws. For full and tied, the law is then InverseWishart(nu, S). For diag and spherical,
-each variance has the law InverseGamma(nu / 2, S / 2).
+parameters, nu and S, from each of these laws. For full and tied, the law is then InverseWishart(nu, S). For the other four
+types, each variance has the law InverseGamma(nu / 2, S / 2).
 """
 
 from __future__ import annotations
@@ -38,6 +40,23 @@ class CovarianceLaw(Printed, ABC):
         self, covariances: jax.Array, factors: covariance.Factors, covariance_type: str, num_features: int
     ) -> jax.Array:
         """Return the log density (..., K or 1) of the free entries of each stored covariance."""
+
+    def total_log_density(
+        self,
+        covariances: jax.Array,
+        factors: covariance.Factors,
+        covariance_type: str,
+        num_features: int,
+        present: jax.Array,
+    ) -> jax.Array:
+        """Return the log density (...) of the covariances of the present components; `present` has the shape (..., K)."""
+        values = self.log_density(covariances, factors, covariance_type, num_features)
+        stored = present if values.shape[-1] == present.shape[-1] else present.any(-1, keepdims=True)
+        return jnp.where(stored, values, 0).sum(-1)
+
+    def is_normalised(self, covariance_type: str) -> bool:
+        """Return whether `log_density` includes the normalising constant, for a given covariance type."""
+        return not covariance_types.is_coupled(covariance_type)
 
     @abstractmethod
     def sample(self, key: jax.Array, covariance_type: str, num_components: int, num_features: int) -> jax.Array:

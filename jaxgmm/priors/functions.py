@@ -11,18 +11,19 @@ import numpy as np
 from .. import covariance
 from ..calls import public
 from ..covariance.distributions import gamma_shapes, inverse_wishart_factors
-from ..covariance.types import as_covariance_type, check_classic_type
+from ..covariance.types import as_covariance_type
 from ..memory import check_memory, tree_bytes
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..validation import check_count, check_key
 from .conjugate import Prior
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from .independent import IndependentPrior
-from .interface import MixturePrior, StandardVariables, check_prior, check_prior_shapes
+from .interface import MixturePrior, StandardVariables, check_normalised, check_prior, check_prior_shapes
+from .volume_shape_orientation import VolumeShapeOrientation
 
 # Saved files identify priors and their parts by the names of these types.
 FAMILIES = (Prior, IndependentPrior)
-COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal)
+COVARIANCE_LAWS = (InverseWishart, InverseGamma, HalfNormal, VolumeShapeOrientation)
 
 
 @public
@@ -31,7 +32,8 @@ def log_prior(mixture: MixtureLike, prior: MixturePrior, *, present: jax.Array |
 
     Components of weight exactly 0 are absent: their parameters do not enter the density, and their concentrations do not enter
     the Dirichlet law. A mixture with absent components therefore has the density of the smaller mixture without these
-    components.
+    components. If the components share volumes, shapes or orientations, the density of a `Prior` lacks its normalising
+    constant, and under a `VolumeShapeOrientation` law, the density refers to the volumes, shapes and orientations.
 
     Args:
         mixture: a Mixture or a Fit, or a stack of either with leading axes (...).
@@ -74,7 +76,7 @@ def sample_prior(
         key: a random key.
         prior: a Prior or IndependentPrior with concentrations (K,).
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: the covariance type, by name or code.
         num_samples: S.
 
     Returns:
@@ -93,8 +95,8 @@ def sample_prior(
     check_count(num_components, "num_components")
     check_count(num_samples, "num_samples")
     covariance_type = as_covariance_type(covariance_type)
-    check_classic_type(covariance_type, "sample_prior")
     check_prior(prior, num_components, prior.mean.shape[-1], covariance_type)
+    check_normalised(prior, covariance_type, "sample_prior")
     check_memory(float(num_samples) * num_components * tree_bytes(prior.mean), f"num_samples={num_samples}")
     return _sample_many(jax.random.split(key, num_samples), prior, covariance_type, num_components)
 

@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
+from ..covariance.types import is_coupled
 from ..mixture import Mixture
 from ..tables import Table
 from .covariance_laws import HalfNormal, InverseGamma, InverseWishart
 from .hyperparameters import hyperparameter_table, require_positive_definite
 from .interface import ComponentSums, MixturePrior, StandardVariables
+from .volume_shape_orientation import VolumeShapeOrientation
 
 
 @partial(
@@ -32,8 +34,9 @@ class IndependentPrior(MixturePrior):
         weight_concentration: c (K,) > 0; c = 1 gives a flat prior of the weights. MAP-EM needs c >= 1.
         mean: m (D,), in data units.
         mean_covariance: M (D, D), in data units squared.
-        scale: the law of each covariance: InverseWishart for full and tied, InverseGamma for diag and spherical, or HalfNormal
-            for every covariance type. MAP-EM and `gibbs` do not accept HalfNormal.
+        scale: the law of each covariance: InverseWishart for full and tied, InverseGamma for diag, spherical, EEI and EII, or
+            HalfNormal for these six covariance types. For the other eight types, it is VolumeShapeOrientation. MAP-EM and
+            `gibbs` accept neither HalfNormal nor VolumeShapeOrientation.
 
     Example:
         >>> import jax, jax.numpy as jnp, jaxgmm
@@ -47,10 +50,10 @@ class IndependentPrior(MixturePrior):
     weight_concentration: jax.Array
     mean: jax.Array
     mean_covariance: jax.Array
-    scale: InverseWishart | InverseGamma | HalfNormal
+    scale: InverseWishart | InverseGamma | HalfNormal | VolumeShapeOrientation
 
     @property
-    def covariance_law(self) -> InverseWishart | InverseGamma | HalfNormal:
+    def covariance_law(self) -> InverseWishart | InverseGamma | HalfNormal | VolumeShapeOrientation:
         """The law of each stored covariance."""
         return self.scale
 
@@ -109,15 +112,16 @@ class IndependentPrior(MixturePrior):
         )
 
     def with_scale(self, scale: jax.Array) -> IndependentPrior:
-        """Return the prior with another scale S of its covariance law; raise TypeError if this law is HalfNormal."""
+        """Return the prior with another scale S of its covariance law; raise TypeError if this law has no closed forms."""
         return dataclasses.replace(self, scale=self.scale.with_scale(scale))
 
     def hyperparameter_shapes(self, num_features: int, covariance_type: str) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the hyperparameters that only this family has; raise TypeError if `scale` has the wrong type."""
         fitting = InverseWishart if covariance.is_dense(covariance_type) else InverseGamma
-        if not isinstance(self.scale, fitting | HalfNormal):
+        other = VolumeShapeOrientation if is_coupled(covariance_type) else HalfNormal
+        if not isinstance(self.scale, fitting | other):
             raise TypeError(
-                f"prior.scale is {type(self.scale).__name__}; {fitting.__name__} or HalfNormal was expected for "
+                f"prior.scale is {type(self.scale).__name__}; {fitting.__name__} or {other.__name__} was expected for "
                 f"covariance_type={covariance_type!r}."
             )
         shapes = self.scale.hyperparameter_shapes(covariance_type, num_features)

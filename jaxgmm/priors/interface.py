@@ -162,12 +162,10 @@ class MixturePrior(Printed, ABC):
             factors: the factors of the mixture's covariances.
             present: (..., K) booleans, True for components that enter the density.
         """
-        law, k = self.covariance_law, mixture.num_components
-        of_covariances = law.log_density(mixture.covariances, factors, mixture.covariance_type, mixture.num_features)
-        stored = present if of_covariances.shape[-1] == k else present.any(-1, keepdims=True)
+        shape = (mixture.covariance_type, mixture.num_features)
         return (
             log_dirichlet(mixture.weights, self.weight_concentration, present)
-            + jnp.where(stored, of_covariances, 0).sum(-1)
+            + self.covariance_law.total_log_density(mixture.covariances, factors, *shape, present)
             + jnp.where(present, self.log_density_of_means(mixture, factors), 0).sum(-1)
         )
 
@@ -297,6 +295,19 @@ def check_prior(
             raise ValueError(f"{reason}: raise it, or sample (nuts, gibbs).")
         host_values(prior.mean, "prior.mean")
         prior.check_values(num_features, covariance_type)
+
+
+def check_normalised(prior: MixturePrior, covariance_type: str, what: str) -> None:
+    """Raise TypeError if the normalising constant of a prior is not known, or if its law does not exist for the type.
+
+    `what` names the function that needs the normalised density.
+    """
+    if not prior.covariance_law.is_normalised(covariance_type):
+        raise TypeError(
+            f"prior is {type(prior).__name__}, whose density is known only up to a constant for covariance_type="
+            f"{covariance_type!r}; for {what} use an IndependentPrior whose scale is VolumeShapeOrientation, as from "
+            "jaxgmm.default_prior(..., normalised=True)."
+        )
 
 
 def reason_without_mode(prior: MixturePrior) -> str | None:

@@ -85,18 +85,27 @@ def test_fewest_points():
     assert all(covariance_types.fewest_points(code, 1) == (2 if code[0] == "V" else 0) for code in CODES)
 
 
-def test_types_that_samplers_refuse():
-    """The ten new types are for EM: other functions refuse them by name."""
+def test_what_samplers_refuse():
+    """Types with shared parts: `gibbs` and `telescope` refuse them, other samplers refuse a prior without its constant."""
     x = np.random.default_rng(0).normal(size=(20, 2))
     start = jaxgmm.make_mixture([1.0], np.zeros((1, 2)), np.eye(2)[None], covariance_type="VEE")
     prior = jaxgmm.default_prior(x, num_components=1, covariance_type="VEE")
-    for function in (jaxgmm.nuts, jaxgmm.gibbs, jaxgmm.laplace):
+    shape = {"num_components": 1, "covariance_type": "VEE"}
+    key = jax.random.key(0)
+    for call in (
+        lambda: jaxgmm.nuts(key, start, x, prior),
+        lambda: jaxgmm.laplace(key, start, x, prior),
+        lambda: jaxgmm.smc(key, x, prior, **shape),
+        lambda: jaxgmm.sample_prior(key, prior, num_samples=2, **shape),
+    ):
+        with pytest.raises(TypeError, match=r"Prior, whose density is known only up to a constant .*'VEE'.*normalised=True"):
+            call()
+    for call in (
+        lambda: jaxgmm.gibbs(key, start, x, prior),
+        lambda: jaxgmm.telescope(key, x, prior, max_components=2, covariance_type="VEE"),
+    ):
         with pytest.raises(
-            ValueError, match=r"'VEE', which .* does not support; use one of 'full', 'tied', 'diag', 'spherical'"
+            ValueError, match=r"'VEE' \(variable volume, equal shape, .* does not support.*'EII'.*or sample with nuts"
         ):
-            function(jax.random.key(0), start, x, prior)
-    with pytest.raises(ValueError, match="'VEE', which smc does not support"):
-        jaxgmm.smc(jax.random.key(0), x, prior, num_components=1, covariance_type="VEE")
-    with pytest.raises(ValueError, match="'VEE', which sample_prior does not support"):
-        jaxgmm.sample_prior(jax.random.key(0), prior, num_components=1, covariance_type="VEE", num_samples=2)
+            call()
     assert set(CLASSIC) < set(TYPES)

@@ -37,7 +37,7 @@ def check_density(mixture, prior, x, weight):
     return trace
 
 
-SIZES = [(kind, k, d) for kind in COVARIANCE_TYPES for k, d in ((1, 1), (3, 1), (1, 3), (3, 3))]
+SIZES = [(kind, k, d) for kind in (*COVARIANCE_TYPES, "EEI", "EII") for k, d in ((1, 1), (3, 1), (1, 3), (3, 3))]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,8 @@ def test_density_is_ours(kind, k, d, x64):
         weight = None if (k, d) == (3, 1) else random_weight(seed, 40)
         trace = check_density(random_mixture(seed, kind, k, d), random_prior(seed, kind, k, d), x, weight)
     site = trace["scale_tril" if kind in ("full", "tied") else "variances"]
-    assert site.shape == {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1)}[kind]
+    shapes = {"full": (k, d, d), "tied": (1, d, d), "diag": (k, d), "spherical": (k, 1), "EEI": (1, d), "EII": (1, 1)}
+    assert site.shape == shapes[kind]
 
 
 LAWS = [(kind, d, half_normal) for kind in COVARIANCE_TYPES for d in (1, 3) for half_normal in (False, True)]

@@ -76,7 +76,8 @@ class Coordinates:
         In contrast to `place`, the coordinates of the weights are copied from `chosen` to z without a change of system.
         """
         assert self.space.decode is not None
-        _, mixture, factors, _ = self.space.decode(chosen)
+        point = self.space.decode(chosen)
+        mixture, factors = point.mixture, point.factors
         prior, d = self.problem.prior, mixture.num_features
         at_center = dataclasses.replace(mixture, means=jnp.broadcast_to(prior.mean, mixture.means.shape))
         log_slope = prior.log_density_of_means(at_center, factors) + d / 2 * math.log(2 * math.pi)

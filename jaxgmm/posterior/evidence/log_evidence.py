@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...calls import public
+from ...covariance.types import check_uncoupled_type
 from ...memory import check_memory
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...padding import pad_data
@@ -145,6 +146,7 @@ def _check(posterior: Posterior, modes: Mixture | None) -> None:
     """Raise ValueError or TypeError if the posterior has no prior, or if the modes do not match the posterior."""
     check_one_posterior(posterior)
     check_one_number(posterior, "log_evidence")
+    check_uncoupled_type(posterior.mixture.covariance_type, "log_evidence", remedy="take the evidence that smc estimates")
     if posterior.prior is None:
         raise TypeError(
             "posterior has no prior, but the evidence is an average over it; give a posterior from laplace, nuts or gibbs."

@@ -157,7 +157,8 @@ class Model(NamedTuple):
         parts, new = self.space.unravel(z), self.space.unravel(other)
         # sorted, because the order of a set differs between processes, and each order would be compiled anew
         for name in sorted(parts.keys() - {"weights"}):
-            parts[name] = parts[name].at[chosen].set(new[name][chosen])
+            if len(parts[name]) == len(self.present):  # other parameters are shared by all components
+                parts[name] = parts[name].at[chosen].set(new[name][chosen])
         return ravel_pytree(parts)[0]
 
     def has_own_covariances(self) -> bool:

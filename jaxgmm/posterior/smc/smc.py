@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...calls import public
-from ...covariance.types import as_covariance_type, check_classic_type
+from ...covariance.types import as_covariance_type
 from ...inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
 from ...mixture import MixtureLike, as_mixture
 from ...padding import pad_data
 from ...priors.functions import log_prior
-from ...priors.interface import MixturePrior, check_prior
+from ...priors.interface import MixturePrior, check_normalised, check_prior
 from ...progress import program_bar
 from ...row_sums import Weight
 from ...validation import as_weighted_data, check_choice, check_count, check_progress, is_traced
@@ -144,12 +144,12 @@ def smc(
     check_count(num_samples, "num_samples", _FEWEST_PARTICLES)
     check_count(num_components, "num_components")
     covariance_type = as_covariance_type(covariance_type)
-    check_classic_type(covariance_type, "smc")
     check_progress(progress)
     x, weight = as_weighted_data(x, sample_weight)
     if len(x) == 0:
         raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
     check_prior(prior, num_components, x.shape[1], covariance_type)
+    check_normalised(prior, covariance_type, "smc")
     tempering = _check_tempering(tempering, prior, weight)
     present = _as_present(present, num_components)
     check_draws(shapes_of_mixture(num_components, x, covariance_type), num_samples, num_chains)
