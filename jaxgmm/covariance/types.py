@@ -74,15 +74,6 @@ def is_classic(covariance_type: str) -> bool:
     return covariance_type in CLASSIC
 
 
-def check_classic_type(covariance_type: str, what: str) -> None:
-    """Raise ValueError unless `what`, such as a sampler, supports a covariance type."""
-    if not is_classic(covariance_type):
-        raise ValueError(
-            f"covariance_type is {covariance_type!r}, which {what} does not support; use one of "
-            f"{', '.join(map(repr, CLASSIC))}, or a function that does (fit, fit_many, select, bootstrap, standard_errors)."
-        )
-
-
 def check_uncoupled_type(covariance_type: str, what: str, *, remedy: str = "sample with nuts") -> None:
     """Raise ValueError if components share volumes, shapes or orientations, and `what`, such as a sampler, cannot handle it."""
     if is_coupled(covariance_type):
