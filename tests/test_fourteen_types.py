@@ -51,6 +51,30 @@ def test_fixed_points_of_mclust(name, code, x64):
     assert (np.diff(np.asarray(found.history)) >= -1e-9).all()
 
 
+# log-likelihoods at the posterior modes that mclust 6.0.0 (R 4.2.2) finds from the same start labels, by
+# me(x, modelName, z = unmap(labels), prior = priorControl(), control = emControl(tol = c(1e-12, 1e-12), itmax = c(5000, 5000)))
+MODES = {
+    "iris": {"VVV": -192.6952838653, "EEE": -257.7393766098, "VVI": -312.8856385205, "VII": -384.4786762153},
+    "faithful": {"VVV": -1128.1349931759, "EEE": -1126.4271792027, "VVI": -1204.9848588753, "VII": -1637.5033579281},
+}
+
+
+@pytest.mark.parametrize("name", ["iris", pytest.param("faithful", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("code", slow_unless(MODES["iris"], ("VII",)))
+def test_posterior_modes_of_mclust(name, code, x64):
+    """Under mclust's default prior, EM ends at mclust's mode; in the other types, the prior of mclust is not a density."""
+    x = np.asarray(jaxgmm.datasets.load(name), float)
+    k, d = 3, x.shape[1]
+    scale = np.cov(x.T) / k ** (2 / d)
+    average = np.diag(scale).mean()  # mclust has one number for VVI, too
+    scale = {"VVI": np.full(d, average), "VII": np.asarray(average)}.get(code, scale)
+    prior = jaxgmm.Prior(np.ones(k), x.mean(0), np.asarray(0.01), np.asarray(d + 2.0), scale)
+    start = jaxgmm.from_labels(x, LABELS[name], num_components=k, covariance_type=code)
+    found = jax.jit(lambda start, prior: jaxgmm.fit(start, x, prior, tol=1e-13, max_iter=5000))(start, prior)
+    assert jaxgmm.Status(int(found.status)).name == "CONVERGED"
+    np.testing.assert_allclose(found.log_likelihood, MODES[name][code], rtol=1e-6)
+
+
 def fit_batch(starts, xs, weights):
     """Fit a batch of data sets with a fixed number of steps."""
     return jax.vmap(lambda start, x, w: jaxgmm.fit(start, x, sample_weight=w, tol=0.0, max_iter=STEPS))(starts, xs, weights)

@@ -137,7 +137,8 @@ def standard_errors(
 
     Returns:
         StandardErrors. The standard errors of absent components (weight 0) are NaN. If the information is singular, the status
-        says so and all standard errors are NaN.
+        says so and all standard errors are NaN. With a code such as EEV, this is also so if a covariance has exactly equal
+        variances along two of its axes, because these axes are then not determined. Nearly equal variances do no harm.
 
     Raises:
         ValueError: kind is unknown, shapes do not match, or the data hold invalid values.

@@ -4,8 +4,8 @@
 
 speed, types: time per EM step, from ten steps per timing. The two programs take turns; medians and the range of the ratio are
     printed, compile time separately.
-gpcm: time per EM step of the other ten volume-shape-orientation models, as a multiple of full's; and the time of `select` over
-    all fourteen, nine numbers of components and ten restarts on faithful, with the best model.
+gpcm: time per EM step of the other ten volume-shape-orientation models, as a multiple of full's; and `select` over all
+    fourteen, nine numbers of components and ten restarts on faithful and wine, beside mclust and tgmm (sweeps.py).
 accelerate: number of E-steps of plain over accelerated EM, for two hard cases and random problems.
 memory: what a fit adds, at its peak, to a process that holds the data.
 starts: time of `initialize`, the log-likelihood that EM reaches from its starts, and the share of keys whose best of ten
@@ -205,7 +205,7 @@ def types(options: argparse.Namespace) -> None:
 
 
 def gpcm(options: argparse.Namespace) -> None:
-    """Time the models that have only a code at 1e5 x 8, K=8, against full; then time `select` over all fourteen."""
+    """Time the models that have only a code at 1e5 x 8, K=8, against full; then compare `select` over all fourteen."""
     closed = {"EII", "EEI", "EVI", "EEV", "EVV"}
     for dtype in options.dtypes:
         x, start = shaped_problem(100_000, 8, 8, np.dtype(dtype).type)
@@ -221,18 +221,9 @@ def gpcm(options: argparse.Namespace) -> None:
                 f"of full's time, target {target}",
                 flush=True,
             )
-    faithful = np.asarray(jaxgmm.datasets.load("faithful"))
-    swept = [
-        (begin, jaxgmm.select(jax.random.key(0), faithful, covariance_types="all", progress=False), time.perf_counter())
-        for begin in (time.perf_counter() for _ in range(2))
-    ]
-    for (begin, found, end), call in zip(swept, ("first", "second"), strict=True):
-        best = found.best
-        print(
-            f"select, faithful, 14 x 9 x 10: {end - begin:.1f} s in the {call} call; best {best.covariance_type}, "
-            f"K={best.num_components}, BIC {best.criterion:.3f}",
-            flush=True,
-        )
+    # a process of its own, so that the first call compiles everything
+    command = [sys.executable, str(Path(__file__).with_name("sweeps.py")), "--tgmm", options.tgmm]
+    subprocess.run(command, check=True)
 
 
 def random_problems(count: int) -> list[tuple[str, jax.Array, jaxgmm.Mixture]]:
@@ -441,6 +432,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(range(len(SIZES))), help="which rows of the speed table")
     parser.add_argument("--dtypes", nargs="*", default=["float64", "float32"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--tgmm", default=sys.executable, metavar="PYTHON", help="the interpreter that has tgmm, for `gpcm`")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the classic data of `starts`")
     parser.add_argument("--keys", type=int, default=20, help="number of keys of `starts`")
     parser.add_argument("--problem", default="", help="problems of `starts` whose name contains this; default: all")
