@@ -16,7 +16,7 @@ def add_data_options(parser: argparse.ArgumentParser, columns: str = "all that h
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="a table as text (csv, tsv, ...; - reads it from stdin), a npy, npz, parquet or xlsx file, or the name of a data "
+        help="a table as text (csv, tsv, ...; - reads it from stdin), an npy, npz, parquet or xlsx file, or the name of a data "
         "set: " + ", ".join(datasets.NAMES),
     )
     parser.add_argument(
@@ -52,8 +52,8 @@ def add_batch_options(parser: argparse.ArgumentParser) -> None:
         "--batch-rows",
         type=int,
         metavar="N",
-        help="read the data in batches of N rows, once for each EM step, instead of holding them in memory; for a npy, parquet "
-        "or text file, or a folder of parquet files",
+        help="read the data in batches of N rows, once for each EM step, instead of holding them in memory; for an npy, "
+        "parquet or text file, or a folder of parquet files",
     )
     parser.add_argument(
         "--checkpoint",

@@ -211,7 +211,8 @@ def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x:
 def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
     """Draw from the posterior by one method. The random key of a method does not depend on the other methods that run."""
     print_progress(_ACTIVITIES[method])
-    sampler = getattr(importlib.import_module(f"..posterior.{method}", __package__), POSTERIOR_FUNCTIONS[method])
+    module, function = POSTERIOR_FUNCTIONS[method]
+    sampler = getattr(importlib.import_module(f"..posterior.{module}", __package__), function)
     key = jax.random.fold_in(jax.random.key(arguments.seed), 1 + POSTERIOR_METHODS.index(method))
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     # The compilation cache does not store programs that advance a progress bar, so a progress bar costs seconds of compilation.

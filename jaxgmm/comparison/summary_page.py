@@ -18,6 +18,7 @@ from .text_layout import (
     cells,
     column_groups,
     component_title,
+    cut_lines,
     head_lines,
     shown_columns,
     verdict_lines,
@@ -36,15 +37,10 @@ _NAMES = 24  # smallest width, in characters, of the column with the names of th
 def summary_lines(page: PageContents) -> list[str]:
     """Return the lines of the short page."""
     samplers = dict(list(page.samplers.items())[:_MOST_POSTERIORS])
-    lines = [page.title, "=" * len(page.title), *_cut(verdict_lines(page), _OPENING), "", *_cut(head_lines(page), _HEAD)]
+    lines = [page.title, "=" * len(page.title), *verdict_lines(page, _OPENING), "", *cut_lines(head_lines(page), _HEAD)]
     lines += ["", *_samplers_table(samplers).text().splitlines(), ""]
     below = _closing_lines(page)
     return [*lines, *_quantity_lines(page, MOST_LINES - len(lines) - len(below)), *below]
-
-
-def _cut(lines: list[str], most: int) -> list[str]:
-    """Return the first lines, at most `most` of them. If lines are left out, the last returned line ends with an ellipsis."""
-    return lines if len(lines) <= most else [*lines[: most - 1], shortened(f"{lines[most - 1]} …", WIDTH)]
 
 
 def _samplers_table(samplers: Mapping[str, SamplerSummary]) -> Table:

@@ -54,16 +54,23 @@ class PrintedPage(str):
         return as_html(self)
 
 
-def verdict_lines(page: PageContents) -> list[str]:
+def cut_lines(lines: list[str], most: int) -> list[str]:
+    """Return the first lines, at most `most` of them. If lines are left out, the last returned line ends with an ellipsis."""
+    return lines if len(lines) <= most else [*lines[: most - 1], shortened(f"{lines[most - 1]} …", WIDTH)]
+
+
+def verdict_lines(page: PageContents, most: int | None = None) -> list[str]:
     """Return the lines with one verdict on EM from all posteriors, and what to do next.
 
-    The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several.
+    The reasons for the verdict are the findings if there is one posterior, and the conclusion if there are several. If there
+    would be more than `most` lines, the last reasons are left out.
     """
     conclusion, samplers = page.conclusion, list(page.samplers.values())
     if len(samplers) == 1:
         conclusion = conclusion._replace(sentence=" ".join(page.findings(samplers[0])))
-    step = f"What to do: {conclusion.next_step}"
-    return [*paragraph(f"Verdict: {page.word}. {conclusion.sentence}"), *paragraph(step)]
+    reasons = paragraph(f"Verdict: {page.word}. {conclusion.sentence}")
+    step = paragraph(f"What to do: {conclusion.next_step}")
+    return [*(reasons if most is None else cut_lines(reasons, most - len(step))), *step]
 
 
 def head_lines(page: PageContents) -> list[str]:

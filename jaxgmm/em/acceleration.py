@@ -63,7 +63,7 @@ def init_memory(mixture: Mixture) -> Memory:
 
 
 def to_vector(mixture: Mixture, scale: Mixture) -> jax.Array:
-    """Return the unconstrained coordinates (P,) of a mixture. Means and factors are in standard deviations of `scale`."""
+    """Return the unconstrained coordinates (P,) of a mixture. The standard deviations of `scale` are their units of length."""
     covariance_type, d = mixture.covariance_type, mixture.num_features
     unit = _standard_deviations(scale)
     weights = jnp.where(mixture.weights > 0, safe_log(mixture.weights), 0)

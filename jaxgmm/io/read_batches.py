@@ -16,7 +16,7 @@ from .column_choice import choose_columns
 from .delimiters import SAMPLE, find_delimiter, has_names, split
 
 _ARROW = (".parquet", ".feather", ".arrow")
-_EXPECTED = "a npy, csv, parquet or feather file, a folder of parquet files, or an object that can be sliced was expected"
+_EXPECTED = "an npy, csv, parquet or feather file, a folder of parquet files, or an object that can be sliced was expected"
 
 
 @public
@@ -31,9 +31,9 @@ def read_batches(
     """Return the rows of a file in batches, for `fit_batches` and `initialize_batches`. The file is read at each pass.
 
     Args:
-        source: the name of a npy file, of a csv file (text with any delimiter), of a parquet or feather file, or of a folder of
-            parquet files; a list of such names; a data set or a table of pyarrow; or an array that can be sliced, such as those
-            of h5py and zarr. npy files are mapped into memory one batch at a time. Parquet and feather need pyarrow.
+        source: the name of an npy file, of a csv file (text with any delimiter), of a parquet or feather file, or of a folder
+            of parquet files; a list of such names; a data set or a table of pyarrow; or an array that can be sliced, such as
+            those of h5py and zarr. npy files are mapped into memory one batch at a time. Parquet and feather need pyarrow.
         rows: the number of rows of a batch. The last batch of each file may be shorter.
         columns: the columns to read, as in `read_table`; None reads all columns. The columns of an array are numbered from 0.
         drop: columns to leave out, in the same form.
@@ -121,7 +121,7 @@ class _Sliced(_Reader):
 
 
 class _Npy(_Sliced):
-    """A npy file. It is mapped anew for each batch, because pages of a mapped file count as memory of the process."""
+    """An npy file. It is mapped anew for each batch, because pages of a mapped file count as memory of the process."""
 
     def __init__(self, path: Path) -> None:
         """Read the header of the file; raise ValueError if the file is damaged or truncated."""
@@ -136,7 +136,7 @@ class _Npy(_Sliced):
         try:
             return np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"'{self.path}' is not a npy file, or is truncated: {str(error).rstrip('.')}.") from error
+            raise ValueError(f"'{self.path}' is not an npy file, or is truncated: {str(error).rstrip('.')}.") from error
 
     def _slice(self, begin: int, end: int) -> np.ndarray:
         """Return the rows from `begin` to `end` - 1."""

@@ -111,7 +111,7 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
         for ax, pair in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
             scatter(ax, x[:, pair], responsibilities=r, feature_names=[names[i] for i in pair])
             _draw_plane(ax, mixture, None, x, pair, empty)
-        title = f"{_data_words(x)} in the colours of the components; ellipses, each around 90 % of its component"
+        title = f"{_data_words(x)} in the colours of the components;\nellipses, each around 90 % of its component"
     figure.suptitle(f"{title}{_empty_words(empty)}", fontsize=9, x=0.02, ha="left")
     return figure
 

@@ -19,6 +19,7 @@ from .style import COLORS, axis_names, color, grey, ink, integer_ticks, note, pa
 
 _GRID = 160  # number of points along each axis of the grid for contours
 _PEAK = 3.0  # a density is cut off where it is higher than this many times the histogram's height
+_CLOSE = 0.08  # a component is numbered above the density of the mixture if this density is closer, as a share of the axis
 
 
 def ellipses(ax: Axes, mixture: MixtureLike, *, mass: float = 0.9, empty: Sequence[int] = ()) -> Axes:
@@ -151,7 +152,9 @@ def densities(
     for k, curve in enumerate((np.asarray(responsibilities(mixture, grid[:, None])) * total[:, None]).T):
         if k not in empty:
             ax.plot(grid, curve, "--", color=color(k), linewidth=1.4, zorder=4)
-            _number_component(ax, k, float(grid[curve.argmax()]), float(curve.max()), top)
+            peak = curve.argmax()
+            height = total[peak] if total[peak] - curve[peak] < _CLOSE * top else curve[peak]
+            _number_component(ax, k, float(grid[peak]), float(height), top)
     ax.plot(grid, total, color=ink(ax), linewidth=1.8, zorder=3)
     note(ax, [f"component {k} holds no data" for k in empty])
     ax.set(xlabel=plain(feature_name), ylabel="density", xlim=even[[0, -1]], ylim=(0, top))

@@ -5,14 +5,13 @@ Importing this module does not import the code of the methods, which would take 
 
 from __future__ import annotations
 
-# Maps each method that draws mixtures to the name of its function. The function is in the module `posterior.METHOD`, where
-# METHOD is the name of the method.
+# Maps each method that draws mixtures to the module of `posterior` that defines its function, and to the function's name.
 POSTERIOR_FUNCTIONS = {
-    "nuts": "nuts",
-    "gibbs": "gibbs",
-    "laplace": "laplace",
-    "bootstrap": "bootstrap",
-    "smc": "smc_like_start",
+    "nuts": ("nuts", "nuts"),
+    "gibbs": ("gibbs", "gibbs"),
+    "laplace": ("laplace", "laplace"),
+    "bootstrap": ("bootstrap", "bootstrap"),
+    "smc": ("smc.smc", "smc_like_start"),
 }
 POSTERIOR_METHODS = tuple(POSTERIOR_FUNCTIONS)
 POINT_METHODS = ("em", "map")  # point estimates: maximum likelihood and the mode of the posterior

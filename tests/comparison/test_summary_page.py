@@ -40,6 +40,7 @@ def test_forty_lines_whatever_is_compared(num_components, methods):
     assert len(lines) <= MOST_LINES
     assert max(map(len, lines)) <= WIDTH
     assert lines[2].startswith("Verdict: agree.")
+    assert any(line.startswith("What to do: ") for line in lines)
     assert any("mean feature" in line for line in lines)
     assert "comparison.details()" in " ".join(lines)
 

@@ -69,7 +69,7 @@ def test_damaged_files_are_refused(npy, tmp_path):
     whole = npy.read_bytes()
     npy.write_bytes(whole[:-8])
     for read in (lambda: list(batches), lambda: jaxgmm.read_batches(npy, 3)):
-        with pytest.raises(ValueError, match=r"x\.npy' is not a npy file, or is truncated"):
+        with pytest.raises(ValueError, match=r"x\.npy' is not an npy file, or is truncated"):
             read()
     np.save(npy, X[:5])
     with pytest.raises(ValueError, match="had 7 rows and now has 5"):

@@ -1,9 +1,12 @@
 """Test the names of the methods: one list for studies, figures and the command, whose import is light."""
 
+import importlib
 import subprocess
 import sys
 
-from jaxgmm.studies.method_names import POINT_METHODS, POSTERIOR_METHODS, display_name
+import pytest
+
+from jaxgmm.studies.method_names import POINT_METHODS, POSTERIOR_FUNCTIONS, POSTERIOR_METHODS, display_name
 
 
 def test_names():
@@ -16,3 +19,9 @@ def test_names():
 def test_the_import_does_not_bring_numpyro():
     code = "import sys, jaxgmm.studies.method_names; print('numpyro' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("method", POSTERIOR_METHODS)
+def test_each_method_has_a_function(method):
+    module, function = POSTERIOR_FUNCTIONS[method]
+    assert callable(getattr(importlib.import_module(f"jaxgmm.posterior.{module}"), function))

@@ -155,7 +155,7 @@ class Model(NamedTuple):
         """Take the mean and the covariance of one component, chosen at random, from another point (P,)."""
         chosen = jax.random.randint(key, (), 0, len(self.present))
         parts, new = self.space.unravel(z), self.space.unravel(other)
-        # sorted, because the order of a set differs between processes, and each order would be compiled anew
+        # the order of a set differs between processes, and each order would be compiled anew
         for name in sorted(parts.keys() - {"weights"}):
             if len(parts[name]) == len(self.present):  # other parameters are shared by all components
                 parts[name] = parts[name].at[chosen].set(new[name][chosen])
