@@ -65,7 +65,7 @@ def fit_batches(
             ten stochastic passes follow, and all later passes are exact, so that the fit can end only with an exact pass. All
             passes count as steps, and `history` repeats the objective of the start for the stochastic ones. If they lead to a
             lower objective than that of the start, their result is not used. `online` saves passes where EM converges slowly
-            and there are many rows, but a stochastic pass takes about five times as much computing as an exact one. The order
+            and there are many rows, but a stochastic pass takes about ten times as much computing as an exact one. The order
             of the rows should be random. With `accelerate`, the exact passes are accelerated.
         checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
             it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
