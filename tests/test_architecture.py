@@ -25,13 +25,15 @@ LAYERS = [
     "covariance.types covariance covariance.volumes covariance.axes covariance.estimates covariance.distributions datasets "
     "validation cells checkpoint tables data_frames",
     "mixture_checks mixture component_order incomplete.values incomplete.observations row_sums padding rounding conversions",
-    "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling marginals "
+    "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling "
+    "incomplete.replicates marginals "
     "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "
     "priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
-    "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop em.batch.data_sets "
-    "em.batch.threads em.batch.fit_many em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.online "
+    "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop "
+    "em.batch.observation_sets em.batch.data_sets em.batch.threads em.batch.fit_many em.batch.restarts em.stream.batches "
+    "em.stream.sums em.stream.passes em.stream.online "
     "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.fit_batches em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.coupled_model posterior.coupled_sites "
     "posterior.model posterior.mixing posterior.pareto posterior.standardization posterior.likelihood "
@@ -48,7 +50,8 @@ LAYERS = [
     "posterior.evidence.bridge_sampling posterior.evidence.result posterior.evidence.log_evidence posterior.diagnose "
     "posterior.arviz posterior.distribution",
     "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals studies.methods "
-    "studies.prior_table selection.evidence selection.result selection.members selection.select selection.likelihood_ratio "
+    "studies.prior_table selection.evidence selection.result selection.members selection.observation_starts selection.select "
+    "selection.likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.next_steps comparison.conclusion comparison.point_vs_posterior comparison.mode_search "

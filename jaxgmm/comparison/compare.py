@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..em.result import Fit
+from ..incomplete.observations import Observations
 from ..posterior.modes import Modes
 from ..posterior.pointwise import has_own_likelihood
 from ..posterior.relabel import relabel
@@ -78,7 +79,7 @@ class _Tables(NamedTuple):
 def compare(
     fit: Fit,
     posterior: Posterior | Mapping[str, Posterior],
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     interval: float = 0.95,
     sample_weight: ArrayLike | None = None,
@@ -116,7 +117,9 @@ def compare(
         fit: one Fit, preferably the mode under the sampler's own prior: `jaxgmm.fit(start, x, prior)`. If EM used another
             prior, the comparison states this.
         posterior: a Posterior, or a dict of several with names of your choice, such as {"nuts": ..., "gibbs": ...}.
-        x: (N, D), the data of the fit and of the posteriors, in data units.
+        x: (N, D), the data of the fit and of the posteriors, in data units, or `observations`. With observations, a row is
+            scored by the density of its observed values, given that its label is one of those allowed. Distances between
+            densities are those between the densities of complete rows without noise.
         interval: probability of the central intervals, between 0 and 1.
         sample_weight: (N,) >= 0, the same weights as for `fit` and for the sampler.
         feature_names: D names for the columns; None: the names of the columns of x if it is a data frame.
@@ -202,7 +205,8 @@ def _compare(inputs: ComparisonInputs, posteriors: Mapping[str, Posterior], adva
 
 def _subject(inputs: ComparisonInputs, name: str, draws: Posterior) -> Subject:
     """Return one posterior, relabelled to match EM, with the other fields of a `Subject`."""
-    relabelled = relabel(draws, inputs.fit.mixture, inputs.x, sample_weight=inputs.weight)
+    x, weight = inputs.weighted_rows
+    relabelled = relabel(draws, inputs.fit.mixture, x, sample_weight=weight)
     own = has_own_likelihood(draws, inputs.x, inputs.weight)
     return Subject(name, relabelled, *log_priors(inputs.fit, draws), own)
 

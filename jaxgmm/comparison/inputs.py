@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike
 
 from ..data_frames import check_names, column_names
 from ..em.result import Fit
+from ..incomplete.observations import Data, Observations, check_match, with_weights
+from ..inputs import as_rows
 from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_one_number, check_posterior
-from ..validation import as_weighted_data, check_count, check_flag, check_number, check_seed, is_traced
+from ..validation import check_count, check_flag, check_number, check_seed, is_traced
 
 
 class ComparisonOptions(NamedTuple):
@@ -29,10 +31,13 @@ class ComparisonOptions(NamedTuple):
 
 
 class ComparisonInputs(NamedTuple):
-    """The EM fit, the data x (N, D), the weights (N,) of the rows or None, the D feature names, and the options."""
+    """The EM fit, the data, the weights (N,) of the rows or None, the D feature names, and the options.
+
+    x: (N, D), or observations without weights.
+    """
 
     fit: Fit
-    x: jax.Array
+    x: Data
     weight: jax.Array | None
     feature_names: list[str]
     options: ComparisonOptions
@@ -41,6 +46,11 @@ class ComparisonInputs(NamedTuple):
     def counts(self) -> np.ndarray:
         """(N,), the weight of each row."""
         return np.ones(len(self.x)) if self.weight is None else np.asarray(self.weight, float)
+
+    @property
+    def weighted_rows(self) -> tuple[Any, Any]:
+        """The data and the weights as the public functions take them."""
+        return with_weights(self.x, self.weight)
 
     @property
     def kept(self) -> np.ndarray:
@@ -78,7 +88,7 @@ def by_name(posterior: Posterior | Mapping[str, Posterior]) -> dict[str, Posteri
 def prepare_inputs(
     fit: Fit,
     posteriors: Mapping[str, Posterior],
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     sample_weight: ArrayLike | None,
     feature_names: Sequence[str] | None,
     options: ComparisonOptions,
@@ -87,14 +97,15 @@ def prepare_inputs(
     _check_fit(fit, posteriors, x)
     num_features = fit.mixture.num_features
     feature_names = column_names(x) if feature_names is None else feature_names
-    x, weight = as_weighted_data(x, sample_weight, num_features=num_features)
+    rows, weight = as_rows(x, sample_weight, num_features=num_features)
+    check_match(rows, fit.mixture.num_components, fit.mixture.covariance_type)
     _check_options(options)
     options = options._replace(interval=float(options.interval), num_folds=int(options.num_folds), seed=int(options.seed))
     names = check_names(feature_names, num_features) if feature_names is not None or num_features > 1 else ["feature"]
-    return ComparisonInputs(fit, x, weight, names, options)
+    return ComparisonInputs(fit, rows, weight, names, options)
 
 
-def _check_fit(fit: Fit, posteriors: Mapping[str, Posterior], x: ArrayLike) -> None:
+def _check_fit(fit: Fit, posteriors: Mapping[str, Posterior], x: ArrayLike | Observations) -> None:
     """Raise an error if `fit` is not one fit, a posterior has another model than the fit, or an argument is traced.
 
     Raise an error also if there is no posterior.

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import linalg
+from ..incomplete.observations import Data
 from ..mixture import Mixture, num_parameters
 from ..padding import pad_data
 from ..posterior.gaussian_approximation import GaussianApproximation, approximate_posterior
@@ -56,7 +57,7 @@ def is_cheap(mixture: Mixture, num_observations: int) -> bool:
 
 
 def approximate(
-    key: jax.Array, mixture: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+    key: jax.Array, mixture: Mixture, x: Data, weight: jax.Array | None, prior: MixturePrior
 ) -> Approximation | None:
     """Return Laplace's approximation at the mode that Newton's method reaches from an EM solution.
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from ..cells import numbers
 from ..em.batch.restarts import fit_restarts
 from ..em.result import Fit
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..posterior.modes import SAME_OBJECTIVE, Modes, find_among, fit_from, modes_table, with_fit
 from ..posterior.modes import modes as find_modes
@@ -206,7 +207,8 @@ def search_modes(inputs: ComparisonInputs, subjects: Sequence[Subject]) -> ModeS
     found, source = wanted, ""
     if not isinstance(found, Modes):
         source = subject.name
-        found = find_modes(subject.posterior, inputs.x, prior, sample_weight=inputs.weight, progress=False)
+        x, weight = inputs.weighted_rows
+        found = find_modes(subject.posterior, x, prior, sample_weight=weight, progress=False)
         restart = _restart(inputs, prior) if restart is None else restart
     if restart is not None:
         found = with_fit(found, restart, inputs.x, inputs.weight)
@@ -218,13 +220,14 @@ def _restart(inputs: ComparisonInputs, prior: MixturePrior) -> Fit:
     """Return the best fit from new starts. Its warnings are dropped, because they would not be about the user's fit."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return best_of_restarts(jax.random.key(inputs.options.seed), inputs.fit, inputs.x, prior, sample_weight=inputs.weight)
+        x, weight = inputs.weighted_rows
+        return best_of_restarts(jax.random.key(inputs.options.seed), inputs.fit, x, prior, sample_weight=weight)
 
 
 def best_of_restarts(
     key: jax.Array,
     fit: Fit,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     sample_weight: ArrayLike | None = None,

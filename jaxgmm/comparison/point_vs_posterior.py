@@ -14,8 +14,9 @@ import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
+from ..incomplete.observations import Data, Observations, rows_at, with_weights
 from ..mixture import Mixture, num_parameters
-from ..padding import pad_data
+from ..padding import Padded, pad_data, pad_rows
 from ..posterior.pareto import khat_limit
 from ..posterior.pointwise import own_pointwise
 from ..posterior.pooling import pool
@@ -91,9 +92,10 @@ def choose_rows(inputs: ComparisonInputs) -> ScoredRows:
 
 
 @jax.jit
-def _errors(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> StandardErrors:
+def _errors(mixture: Mixture, x: Data, weight: Weight, prior: MixturePrior | None) -> StandardErrors:
     """Return standard errors from the observed information, computed in one compiled program."""
-    return standard_errors(mixture, x, prior, sample_weight=weight_or_ones(weight, x.shape[:1], x.dtype))
+    rows, sample_weight = with_weights(x, weight_or_ones(weight, x.shape[:1], x.dtype))
+    return standard_errors(mixture, rows, prior, sample_weight=sample_weight)
 
 
 def information_errors(inputs: ComparisonInputs, prior: MixturePrior | None) -> np.ndarray:
@@ -202,10 +204,17 @@ def em_on_folds(inputs: ComparisonInputs, prior: MixturePrior | None, scored: Sc
     """Return the log density (R,) of each row under an EM fit without the row's fold. Return None if there are no folds."""
     if scored.folds is None:
         return None
-    x = np.asarray(inputs.x)[scored.rows]
-    padded = pad_data(x, without_folds(x, scored.weight, scored.folds))
+    x = rows_at(inputs.x, scored.rows)
+    padded = _pad_folds(x, without_folds(x.dtype, scored.weight, scored.folds))
     densities = refit(inputs.fit.mixture, padded.x, prior, padded.weight)  # (F, R)
     return np.asarray(densities, float)[scored.folds, np.arange(len(scored.rows))]
+
+
+def _pad_folds(x: Any, weights: np.ndarray) -> Padded:
+    """Return rows and their weights (F, N), padded to one of a few lengths."""
+    if isinstance(x, Observations):
+        return Padded(x.map_rows(pad_rows), pad_rows(weights, -1, with_zeros=True))
+    return pad_data(x, weights)
 
 
 def score_predictions(
@@ -225,11 +234,9 @@ def score_predictions(
     most = scored_draws(len(scored.rows) + _NUM_POINTS, em.num_components)
     chosen = evenly_spaced(len(draws.weights), most)
     draws = draws[chosen]
-    x = np.asarray(inputs.x)[scored.rows]
+    x = rows_at(inputs.x, scored.rows)
     places = choose_points(rng, em, draws, _NUM_POINTS)
-    points = np.concatenate([x, places.points.astype(x.dtype)])
-    log_density, shares = pointwise(_stacked(em, draws), points, len(x), size)
-    rows, elsewhere = log_density[:, : len(x)], log_density[:, len(x) :]
+    rows, elsewhere, shares = pointwise(_stacked(em, draws), x, places.points.astype(x.dtype), size)
     predictive = np.logaddexp.reduce(elsewhere[1:], axis=0) - math.log(len(draws.weights))
     scores: dict[str, Any] = {"lpd_em": float(inputs.counts.sum() * np.average(rows[0], weights=scored.weight))}
     if em_score is not None:

@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
+from jax.typing import DTypeLike
 
 from .. import covariance
 from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
+from ..incomplete.observations import Data, Observations, with_weights
 from ..mixture import Mixture
 from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis
@@ -51,19 +51,28 @@ class Points(NamedTuple):
     quadrature: np.ndarray | None
 
 
-@partial(jax.jit, static_argnums=2)
-def _evaluate(stack: Mixture, points: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
-    """Return the log densities at all points, and the responsibilities at the first `num_rows` points."""
-    return log_prob(stack, points), responsibilities(stack, points[:num_rows])
+@jax.jit
+def _evaluate(stack: Mixture, rows: Data, places: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the log densities at the rows and at other places, and the responsibilities at the rows."""
+    return log_prob(stack, rows), log_prob(stack, places), responsibilities(stack, rows)
 
 
-def pointwise(stack: Mixture, points: np.ndarray, num_rows: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the log densities (M, T) at points (T, D), and responsibilities (M, num_rows, K) at the first num_rows points."""
-    rows = pad_rows(points[:num_rows])
-    padded = np.concatenate([rows, points[num_rows:]])
-    log_density, shares = in_batches(lambda batch: _evaluate(batch, padded, len(rows)), stack, batch_size)
-    kept = np.delete(np.asarray(log_density, float), np.s_[num_rows : len(rows)], axis=1)
-    return kept, np.asarray(shares)[:, :num_rows]
+def pointwise(stack: Mixture, rows: Any, places: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return log densities and responsibilities under each of M mixtures.
+
+    Args:
+        stack: the mixtures (M, ...).
+        rows: data (R, D), or observations without weights.
+        places: (T, D), the other places at which densities are computed.
+        batch_size: the number of mixtures in a batch.
+
+    Returns:
+        The log densities at the rows (M, R) and at the places (M, T), and the responsibilities at the rows (M, R, K).
+    """
+    count = len(rows)
+    padded = rows.map_rows(pad_rows) if isinstance(rows, Observations) else pad_rows(rows)
+    at_rows, elsewhere, shares = in_batches(lambda batch: _evaluate(batch, padded, places), stack, batch_size)
+    return np.asarray(at_rows, float)[:, :count], np.asarray(elsewhere, float), np.asarray(shares)[:, :count]
 
 
 def in_batches(function: Callable[[Stack], Result], stack: Stack, batch_size: int) -> Result:
@@ -268,19 +277,23 @@ def assign_folds(rng: np.random.Generator, num_rows: int, num_folds: int) -> np.
     return rng.permutation(np.arange(num_rows) % num_folds)
 
 
-def without_folds(x: ArrayLike, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def without_folds(dtype: DTypeLike, weight: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Return weights (F, N) of the data for F fits. In row f, the data of fold f have weight 0, so they are left out."""
-    return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(np.asarray(x).dtype)
+    return np.where(folds == np.arange(folds.max() + 1)[:, None], 0, weight).astype(dtype)
 
 
 @jax.jit
-def refit(mixture: Mixture, x: jax.Array, prior: MixturePrior | None, weights: jax.Array) -> jax.Array:
+def refit(mixture: Mixture, x: Data, prior: MixturePrior | None, weights: jax.Array) -> jax.Array:
     """Return the log densities (F, N) of all data under F fits, one for each row of `weights` (F, N).
 
     Each fit starts from `mixture`, the EM solution for all data.
     """
-    fitted = jax.vmap(lambda weight: fit(mixture, x, prior, sample_weight=weight).mixture)(weights)
-    return log_prob(fitted, x)
+
+    def fit_with(weight: jax.Array) -> Mixture:
+        rows, sample_weight = with_weights(x, weight)
+        return fit(mixture, rows, prior, sample_weight=sample_weight).mixture
+
+    return log_prob(jax.vmap(fit_with)(weights), x)
 
 
 def posterior_on_folds(

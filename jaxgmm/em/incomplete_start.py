@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..covariance.estimates import nearest
-from ..incomplete.observations import Observations, is_allowed
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..rounding import ridge_fraction
 from ..row_sums import Weight, nonzero
@@ -24,7 +24,7 @@ from .kernels import unwhiten
 _STEPS = 10  # number of k-means steps of labelled rows
 
 
-def labelled_clusters(uniform: jax.Array, points: jax.Array, weight: jax.Array, allowed: jax.Array) -> jax.Array:
+def labelled_clusters(uniform: jax.Array, points: jax.Array, weight: jax.Array, may: jax.Array) -> jax.Array:
     """Return the cluster (N,) of each point (D, N). A point belongs to the nearest of the clusters that it may be in.
 
     A cluster begins at the mean of the rows that may be in no other cluster. If there are no such rows, it begins at a seed of
@@ -34,9 +34,8 @@ def labelled_clusters(uniform: jax.Array, points: jax.Array, weight: jax.Array, 
         uniform: (K, trials), numbers in [0, 1).
         points: (D, N), in units of the standard deviations.
         weight: (N,).
-        allowed: (N,) or (N, K), as in `Observations`.
+        may: (K, N), whether each cluster is allowed for each point.
     """
-    may = is_allowed(allowed, len(uniform))  # (K, N)
     known = jnp.where(may & (may.sum(0) == 1), weight, 0)
     means = covariance.einsum("kn,dn->kd", known, points) / nonzero(known.sum(1))[:, None]
     seeds = plus_plus_seeds(uniform, points, weight, given=(means, known.sum(1) > 0))

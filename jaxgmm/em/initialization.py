@@ -23,10 +23,10 @@ from ..covariance.types import as_covariance_type
 from ..density import log_joint, safe_log
 from ..devices.row_shards import ShardedRows
 from ..incomplete.imputation import means_of_rows
-from ..incomplete.observations import Observations, check_columns, check_match
+from ..incomplete.observations import Observations, check_columns, check_match, is_allowed
 from ..mixture import Mixture
 from ..padding import pad_data
-from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_or_ones, with_array
+from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_array, weight_or_ones, with_array
 from ..validation import check_choice, check_count, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .incomplete_start import labelled_clusters, mixture_of_clusters
@@ -129,6 +129,25 @@ def initialize_batch(
     return jax.vmap(partial(initialize_validated, options=options), in_axes=axes)(keys, x, ones, num_present)
 
 
+@partial(jax.jit, static_argnums=4)
+def initialize_incomplete_batch(
+    keys: jax.Array, rows: Observations, weight: Weight, single: Mixture, options: StartOptions
+) -> Mixture:
+    """Make one start for each key (B,) from observations without weights.
+
+    Args:
+        keys: (B,) random keys.
+        rows: observations (B, N, D), or (N, D) if all starts share them.
+        weight: (B, N), or weights of rows that all data sets share.
+        single: the fits of one component, (B, ...), or one fit that all starts share.
+        options: the options of `initialize`.
+    """
+    values = weight_array(weight)
+    axes = (0 if rows.ndim == 3 else None, 0 if values is not None and values.ndim == 2 else None)
+    start = partial(start_of_incomplete_rows, options=options)
+    return jax.vmap(start, in_axes=(0, *axes, 0 if single.batch_shape else None))(keys, rows, weight, single)
+
+
 def check_start_options(key: object, options: StartOptions) -> StartOptions:
     """Return the options with the canonical covariance type; raise an error if no start can be made with them and this key."""
     check_key(key)
@@ -172,19 +191,29 @@ def _clusters(
     return nearest_centers(points, centers)
 
 
-@partial(jax.jit, static_argnums=4)
+@partial(jax.jit, static_argnames="options")
 def start_of_incomplete_rows(
-    key: jax.Array, rows: Observations, weight: Weight, single: Mixture, options: StartOptions
+    key: jax.Array,
+    rows: Observations,
+    weight: Weight,
+    single: Mixture,
+    options: StartOptions,
+    num_present: jax.Array | None = None,
 ) -> Mixture:
-    """Make one start from validated observations without weights, given the fit `single` of one component."""
+    """Make one start from validated observations without weights, given the fit `single` of one component.
+
+    `num_present` has the same meaning as in `initialize_batch`.
+    """
     k, weight = options.num_components, with_array(weight, rows.x)
     x = repeat_valid_row(means_of_rows(single, dataclasses.replace(rows, allowed=None)), weight)
     if rows.allowed is None:
-        labels = _clusters(key, x, weight, None, options)
+        labels = _clusters(key, x, weight, num_present, options)
     else:
         uniform = jax.random.uniform(key, (k, num_trials(k)), x.dtype)
         values = weight_or_ones(weight, x.shape[:1], x.dtype)
-        labels = labelled_clusters(uniform, standardise_features(x, weight)[2], values, rows.allowed)
+        may = is_allowed(rows.allowed, k)
+        may = may if num_present is None else may & (jnp.arange(k)[:, None] < num_present)
+        labels = labelled_clusters(uniform, standardise_features(x, weight)[2], values, may)
     return mixture_of_clusters(single, rows, weight, labels, (k, options.covariance_type), START_PSEUDO_COUNT / k)
 
 

@@ -24,7 +24,7 @@ from .. import covariance
 from ..calls import public
 from ..cells import look, number, numbers
 from ..devices.host import cast
-from ..incomplete.observations import Observations, as_observed_data, check_match
+from ..incomplete.observations import Data, Observations, as_observed_data, check_match
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..rounding import positive_factors
@@ -175,25 +175,17 @@ def e_step(
         rows = x.astype(dtype)
         blocks = as_blocks(rows, weight, given.num_components)
         padded = pad_data(rows, weight, given) if blocks is None else (blocks, None)
-        return _e_step_of_incomplete_rows(given, *padded, chunk_size)
+        return e_step_of_rows(given, *padded, chunk_size)
     x = cast(x, dtype)
     return e_step_of_rows(given, *pad_data(x, weight, given), chunk_size)
 
 
 @partial(jax.jit, static_argnums=3)
-def e_step_of_rows(given: Mixture, x: jax.Array, weight: Weight, chunk_size: int | None = None) -> Moments:
-    """Return the expected sufficient statistics of validated data under a mixture."""
+def e_step_of_rows(given: Mixture, x: Data | Blocks, weight: Weight, chunk_size: int | None = None) -> Moments:
+    """Return the expected sufficient statistics of validated data, or of observations without weights, under a mixture."""
     # a centre near the data keeps the products small; without rounding, every centre would give the same result
     center = covariance.einsum("k,kd->d", given.weights, given.means)
     centered = dataclasses.replace(given, means=given.means - center[None])
+    if isinstance(x, Observations | Blocks):
+        return Moments(*incomplete_sums(centered, positive_factors(given), IncompleteRows(x, weight, center), chunk_size))
     return Moments(*moment_sums(centered, positive_factors(given), Rows(x, weight, center), chunk_size))
-
-
-@partial(jax.jit, static_argnums=3)
-def _e_step_of_incomplete_rows(
-    given: Mixture, rows: Observations | Blocks, weight: Weight, chunk_size: int | None = None
-) -> Moments:
-    """Return the expected sufficient statistics of validated incomplete rows under a mixture."""
-    center = covariance.einsum("k,kd->d", given.weights, given.means)
-    centered = dataclasses.replace(given, means=given.means - center[None])
-    return Moments(*incomplete_sums(centered, positive_factors(given), IncompleteRows(rows, weight, center), chunk_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from typing import Any
 
@@ -13,8 +14,8 @@ from ..incomplete.observations import Observations, moments_of_columns
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.interface import ComponentSums
-from ..row_sums import Weight, weight_or_ones
-from .incomplete_sums import IncompleteData, as_blocks, total_weight_of
+from ..row_sums import Weight, weight_array, weight_or_ones
+from .incomplete_sums import Blocks, IncompleteData, as_blocks, total_weight_of
 from .loop import Options, finalize, init, is_running, step
 from .m_step import data_covariance
 from .problem import EMProblem, prepare
@@ -52,7 +53,8 @@ def _summarise(form: Any, left: Weight, rows: Observations, weight: Weight, cova
     scatter = total * (jnp.diag(variances) if dense else variances)[None]
     first = data_covariance(ComponentSums(total[None], jnp.zeros_like(mean)[None], scatter), center, covariance_type)
     start = Mixture(jnp.ones(1, rows.dtype), mean[None], first, covariance_type)
-    data = jax.lax.stop_gradient(IncompleteData(form, total, center, first))
+    unlabelled = form._replace(allowed=None) if isinstance(form, Blocks) else dataclasses.replace(form, allowed=None)
+    data = jax.lax.stop_gradient(IncompleteData(unlabelled, total, center, first))
     problem = prepare(start, EMProblem(data, left, None, None), jnp.asarray(_TOL, rows.dtype))
     options = Options(_STEPS, False, None, history=False)
     go_on, take_step = partial(is_running, options=options), partial(step, problem, options=options)
@@ -61,3 +63,27 @@ def _summarise(form: Any, left: Weight, rows: Observations, weight: Weight, cova
     sums = ComponentSums(total[None], found.means - center, scatter)
     v = jax.lax.stop_gradient(data_covariance(sums, center, covariance_type))
     return IncompleteData(form, total, center, v), left, found
+
+
+@partial(jax.jit, static_argnums=2)
+def incomplete_batch(rows: Observations, weight: Weight, covariance_type: str) -> tuple[IncompleteData, Mixture]:
+    """Return the results of `incomplete_data` for many data sets, which are neither grouped nor padded.
+
+    Args:
+        rows: observations without weights, (B, N, D), or (N, D) if all fits share them.
+        weight: (B, N), or weights of rows that all data sets share.
+        covariance_type: the covariance type of the fits.
+
+    Returns:
+        The data and the fits of one component. Only if the rows and the weights are shared, the second result and the fields of
+        the first have no leading axis.
+    """
+
+    def one(rows: Observations, weight: Weight) -> tuple[IncompleteData, Mixture]:
+        data, _, found = _summarise(rows, weight, rows, weight, covariance_type)
+        return data._replace(rows=None), found
+
+    values = weight_array(weight)
+    axes = (0 if rows.ndim == 3 else None, 0 if values is not None and values.ndim == 2 else None)
+    data, single = one(rows, weight) if axes == (None, None) else jax.vmap(one, in_axes=axes)(rows, weight)
+    return data._replace(rows=rows), single

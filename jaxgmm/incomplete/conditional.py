@@ -146,7 +146,7 @@ def draw_conditional(
     """
     k, d = means.shape
     u = jnp.broadcast_to(normal[:, :d].T, (k, d, len(normal)))
-    drawn = covariance.whiten_each(factors.lower, u, covariance_type) + _noise(rows, normal[:, d:]).T[None]
+    drawn = covariance.whiten_each(factors.lower, u, covariance_type) + noise_from(rows, normal[:, d:]).T[None]
     given = conditional(means, factors, rows, covariance_type, simulated=jnp.moveaxis(drawn, 1, 0))
     assert given.simulated is not None
     u = u + lifted(given.gain, given.residual - given.simulated)
@@ -155,8 +155,8 @@ def draw_conditional(
     return given.log_normal, covariance.whiten_each(factors.lower, u, covariance_type)
 
 
-def _noise(rows: Observations, normal: jax.Array) -> jax.Array:
-    """Return noise (n, D) made of standard normal numbers (n, D)."""
+def noise_from(rows: Observations, normal: jax.Array) -> jax.Array:
+    """Return noise (n, D) of rows, each with its own noise, made of standard normal numbers (n, D)."""
     if rows.noise is None:
         return jnp.zeros_like(normal)
     if rows.noise.ndim == 2:

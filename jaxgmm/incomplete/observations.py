@@ -279,6 +279,18 @@ def check_labels(x: Data, num_components: int) -> None:
         )
 
 
+def rows_at(x: Data, index: np.ndarray) -> Any:
+    """Return some rows of concrete data without weights, on the host. Functions inside jit take them with any `method`."""
+    if isinstance(x, Observations):
+        return dataclasses.replace(x.with_own_noise(), method=None).map_rows(lambda leaf: np.asarray(leaf)[index])
+    return np.asarray(x)[index]
+
+
+def with_weights(x: Any, weight: Any) -> tuple[Any, Any]:
+    """Return data and `sample_weight` as public functions take them: observations hold their weights themselves."""
+    return (dataclasses.replace(x, weight=weight), None) if isinstance(x, Observations) else (x, weight)
+
+
 def moments_of_columns(rows: Observations, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return means and variances (D,) of the observed values of each column; rows of weight 0 are ignored."""
     kept = jnp.where(rows.mask() & (weight > 0)[:, None], weight[:, None], 0)

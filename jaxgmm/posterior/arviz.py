@@ -19,10 +19,12 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..data_frames import check_names, column_names
 from ..density import log_prob
+from ..incomplete.observations import Data, Observations, check_match
+from ..inputs import as_rows
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..sampling import sample_from_stack
-from ..validation import as_weighted_data, check_seed, is_traced, warn_at_caller
+from ..validation import check_seed, is_traced, warn_at_caller
 from .pointwise import has_own_likelihood, own_pointwise
 from .result import Posterior, check_one_posterior
 
@@ -41,7 +43,7 @@ _STATS = {
 @public
 def to_arviz(
     posterior: Posterior,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     sample_weight: ArrayLike | None = None,
     feature_names: Sequence[str] | None = None,
@@ -65,7 +67,8 @@ def to_arviz(
 
     Args:
         posterior: draws (C, S, ...), not traced.
-        x: (N, D), the data.
+        x: (N, D), the data, or `observations`. The log-likelihoods are then those of the observed values, NaN stands for
+            missing values, and the group posterior_predictive is left out, because missing values have no prediction to check.
         sample_weight: (N,) whole numbers >= 0. A row of weight w becomes w observations, each of which can be left out. A row
             of weight 0 is ignored, whatever values it holds.
         feature_names: D names of the features; None: the names of the columns of x if it is a data frame.
@@ -88,16 +91,16 @@ def to_arviz(
     arviz, takes_groups = _import_arviz()
     names = column_names(x) if feature_names is None else feature_names
     check_seed(seed)
-    x, weight, rows = _check(posterior, x, sample_weight)
+    data, weight, rows = _check(posterior, x, sample_weight)
     names = check_names(names, posterior.mixture.num_features)
-    log_likelihood, mixture = _log_likelihood(posterior, x, weight, rows), posterior.mixture
-    x = np.asarray(x)[rows]
+    log_likelihood, mixture = _log_likelihood(posterior, data, weight, rows), posterior.mixture
+    x = _values(data)[rows]
     stats = {"lp": np.asarray(posterior.log_density)}
     stats |= {name: np.asarray(posterior.stats[ours]) for ours, name in _STATS.items() if ours in posterior.stats}
     variables, dims = _variables(mixture)
     coords = {"component": list(range(mixture.num_components)), "feature": names, "other_feature": names}
     groups = {"posterior": variables, "sample_stats": stats, "observed_data": {"x": x}}
-    if posterior.log_density.size * x.size * x.itemsize <= _MOST_PREDICTED:
+    if posterior.log_density.size * x.size * x.itemsize <= _MOST_PREDICTED and not isinstance(data, Observations):
         groups["posterior_predictive"] = {"x": np.asarray(_predict(jax.random.key(seed), mixture, len(x)))}
     if log_likelihood is not None:
         groups["log_likelihood"] = {"x": log_likelihood}
@@ -129,29 +132,40 @@ def _predict(key: jax.Array, mixture: Mixture, num_points: int) -> jax.Array:
 
 
 def _check(
-    posterior: Posterior, x: ArrayLike, sample_weight: ArrayLike | None
-) -> tuple[jax.Array, jax.Array | None, np.ndarray]:
+    posterior: Posterior, x: ArrayLike | Observations, sample_weight: ArrayLike | None
+) -> tuple[Data, jax.Array | None, np.ndarray]:
     """Return the data, the weights (or None), and the row index of each observation. Raise an error if an input is invalid."""
     if is_traced(posterior, x, sample_weight):
         raise TypeError("to_arviz works on the host: call it outside jit and vmap.")
     check_one_posterior(posterior)
-    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
+    rows, weight = as_rows(x, sample_weight, num_features=posterior.mixture.num_features)
+    check_match(rows, posterior.mixture.num_components, posterior.mixture.covariance_type)
     if weight is None:
-        return x, weight, np.arange(len(x))
+        return rows, weight, np.arange(len(rows))
     repeats = np.asarray(weight)
     if (repeats != np.round(repeats)).any():
         raise ValueError(
             f"sample_weight holds {repeats[repeats != np.round(repeats)][0]:g}; whole numbers were expected, because "
             "leave-one-out counts observations: round the weights."
         )
-    return x, weight, np.repeat(np.arange(len(x)), repeats.astype(int))
+    return rows, weight, np.repeat(np.arange(len(rows)), repeats.astype(int))
 
 
-def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
+def _values(x: Data) -> np.ndarray:
+    """Return data on the host, (N, D), with NaN in place of missing values."""
+    if not isinstance(x, Observations):
+        return np.asarray(x)
+    return np.where(np.asarray(x.mask()), np.asarray(x.x), np.nan).astype(x.dtype)
+
+
+def _log_likelihood(posterior: Posterior, x: Data, weight: jax.Array | None, rows: np.ndarray) -> np.ndarray | None:
     """Return the log-likelihoods (C, S, O) of O observations. The argument `rows` holds the row index of each observation.
 
     If the log-likelihoods are not known, issue a warning and return None.
     """
+    if isinstance(x, Observations):
+        x = x.with_own_noise()
+        return np.asarray(_pointwise(posterior.mixture, pad_data(x, None).x))[..., rows]
     if not has_own_likelihood(posterior, x, weight):
         return np.asarray(_pointwise(posterior.mixture, pad_data(np.asarray(x)[rows], None).x))[..., : len(rows)]
     own = own_pointwise(posterior, np.ones(len(x)) if weight is None else np.asarray(weight, float))
@@ -166,7 +180,7 @@ def _log_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None
 
 
 @jax.jit
-def _pointwise(mixture: Mixture, x: jax.Array) -> jax.Array:
+def _pointwise(mixture: Mixture, x: Data) -> jax.Array:
     """Return log p(x_n) under each draw, (C, S, N)."""
     shape = mixture.batch_shape
     draws = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)

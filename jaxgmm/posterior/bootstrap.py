@@ -8,7 +8,7 @@ a prior. The log densities are computed after the fits, and do not influence the
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from ..chunking import padded_length, replicates_per_batch
 from ..density import log_prob
 from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many
 from ..em.result import Fit, Status, has_degenerate_component, unsoundness
+from ..incomplete.observations import Data, Observations
+from ..incomplete.replicates import as_design, draw_like
 from ..inputs import check_draws, check_sampling_options, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..padding import as_count, cut, pad_data
@@ -39,7 +41,7 @@ SCHEMES = ("nonparametric", "parametric", "weighted-likelihood")
 def bootstrap(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     *,
     kind: str = "nonparametric",
@@ -58,7 +60,9 @@ def bootstrap(
     Args:
         key: a random key.
         start: a Fit, or its Mixture, at which EM starts on every replicate; it must have no empty component.
-        x: (N, D).
+        x: (N, D), or `observations`. Rows are drawn with their missing values, noise and labels; the rows of a parametric
+            replicate have those of the rows of x, except that known labels are drawn, too. A parametric replicate needs
+            weights that are whole numbers, no limits, and labels that name one component or none.
         prior: the prior of the original fit (MAP), or None if the original fit is a maximum likelihood fit.
         kind: "nonparametric", "parametric" or "weighted-likelihood".
         num_samples: S, number of replicates per chain.
@@ -96,19 +100,22 @@ def bootstrap(
     """
     check_choice(kind, "kind", SCHEMES)
     check_sampling_options(key, num_samples, num_chains)
-    start, x, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
+    start, rows, weight, prior = validate_inputs(start, x, prior, sample_weight, name="start", is_start=True)
     check_draws(start, num_samples, num_chains)
-    total = replicate_size(x, weight)
-    data = _Data(*pad_data(x, weight, key, start, prior), total)
+    total, design = replicate_size(rows, weight), None
+    if isinstance(rows, Observations):
+        design = as_design(rows, weight, "bootstrap with kind='parametric'") if kind == "parametric" else None
+        rows = rows.with_own_noise()
+    data = _Data(*pad_data(rows, weight, key, start, prior), total, design)
     size = num_chains * num_samples
-    batch = replicates_per_batch(total * (x.shape[1] if kind == "parametric" else 1))
+    batch = replicates_per_batch(total * (rows.shape[1] if kind == "parametric" else 1))
     keys = jax.random.split(key, size)
     options = {"history": False, **options}
     with progress_bar(size, " fits", False if is_traced(keys, start, x) else options.get("progress")):
         parts = [_fit_replicates(keys[i : i + batch], start, data, prior, kind, options) for i in range(0, size, batch)]
     fits = jax.tree.map(lambda *leaves: jnp.concatenate(leaves).reshape(num_chains, num_samples, *leaves[0].shape[1:]), *parts)
     log_density = _log_density(fits.mixture, data.x, data.weight, prior)
-    degenerate = has_degenerate_component(fits, jnp.asarray(total, x.dtype))
+    degenerate = has_degenerate_component(fits, jnp.asarray(total, rows.dtype))
     stats = {
         "fit_status": fits.status,
         "num_iter": fits.num_iter,
@@ -121,7 +128,7 @@ def bootstrap(
     return relabel(posterior, start, x, sample_weight=sample_weight)
 
 
-def replicate_size(x: jax.Array, weight: Weight) -> int:
+def replicate_size(x: Data, weight: Weight) -> int:
     """Return the number of rows in a replicate, which is the rounded sum of the weights.
 
     Return N if there are no weights or if they are traced. Raise ValueError if the rounded sum is 0.
@@ -139,11 +146,12 @@ def replicate_size(x: jax.Array, weight: Weight) -> int:
 
 
 class _Data(NamedTuple):
-    """The data (N, D), the weights of the rows, and the number of rows in each replicate."""
+    """The data (N, D), the weights of the rows, the number of rows in each replicate, and the design of `as_design` or None."""
 
-    x: jax.Array
+    x: Any
     weight: Weight
     total: int
+    design: Observations | None
 
 
 def _fit_replicates(
@@ -153,6 +161,8 @@ def _fit_replicates(
     starts = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     # all numbers of rows with the same padded length share one compiled program
     size = data.total if is_traced(keys, data) else padded_length(data.total)
+    if data.design is not None:
+        return fit_many(starts, _draw_designs(keys, start, data.design), prior, **options)
     if scheme == "parametric":
         return fit_many(starts, cut(draw_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":
@@ -162,6 +172,12 @@ def _fit_replicates(
     return fit_many(starts, data.x, prior, sample_weight=weights, **options)
 
 
+@jax.jit
+def _draw_designs(keys: jax.Array, start: Mixture, design: Observations) -> Observations:
+    """Return observations drawn from the start for each key, (B, n, D), with the missing values and the noise of a design."""
+    return jax.vmap(lambda key: draw_like(key, start, design))(keys)
+
+
 @partial(jax.jit, static_argnums=2)
 def draw_parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
     """Return `size` rows drawn from the start for each key, (B, size, D)."""
@@ -169,7 +185,7 @@ def draw_parametric(keys: jax.Array, start: Mixture, size: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=4)
-def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: jax.Array, size: int) -> jax.Array:
+def _multinomial_counts(keys: jax.Array, x: Data, weight: Weight, total: jax.Array, size: int) -> jax.Array:
     """Return how often each row is drawn, (B, N), if `total` rows are drawn for each key in proportion to the weights.
 
     `size` is an upper limit of `total`. In contrast to `total`, it must be known when the function is compiled.
@@ -190,7 +206,7 @@ def _multinomial_counts(keys: jax.Array, x: jax.Array, weight: Weight, total: ja
 
 
 @jax.jit
-def _dirichlet_weights(keys: jax.Array, x: jax.Array, weight: Weight) -> jax.Array:
+def _dirichlet_weights(keys: jax.Array, x: Data, weight: Weight) -> jax.Array:
     """Return random weights (B, N): draws from Dirichlet(weight), multiplied by the sum of the weights.
 
     A row of integer weight w gets the sum of w exponential random numbers, as w rows of weight 1 would get together.
@@ -203,9 +219,9 @@ def _dirichlet_weights(keys: jax.Array, x: jax.Array, weight: Weight) -> jax.Arr
 
 
 @jax.jit
-def _log_density(mixture: Mixture, x: jax.Array, weight: Weight, prior: MixturePrior | None) -> jax.Array:
+def _log_density(mixture: Mixture, x: Data, weight: Weight, prior: MixturePrior | None) -> jax.Array:
     """Return log p(x, theta) (C, S) for the original data x at the parameters theta of each replicate fit."""
-    densities = log_prob(mixture, repeat_valid_row(x, weight))  # (C, S, N)
+    densities = log_prob(mixture, x if isinstance(x, Observations) else repeat_valid_row(x, weight))  # (C, S, N)
     weight = weight_or_ones(weight, x.shape[:1], x.dtype)
     log_likelihood = jnp.where(weight > 0, weight * densities, 0).sum(-1)
     return log_likelihood if prior is None else log_likelihood + log_prior(mixture, prior)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..padding import as_count, cut
 from ..validation import check_choice
@@ -26,7 +27,7 @@ KINDS = ("total", "within", "pairs")
 
 
 @public
-def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
+def coclustering(posterior: Posterior, x: ArrayLike | Observations) -> jax.Array:
     """Return the co-clustering matrix: the probability, for each pair of points, that both belong to the same component.
 
     It is also called the posterior similarity matrix: Binder (1978); Fritsch & Ickstadt (2009), section 3. The matrix is
@@ -35,7 +36,7 @@ def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
 
     Args:
         posterior: draws (C, S, ...).
-        x: (N, D), in data units.
+        x: (N, D), in data units, or `observations`, whose labels restrict the components.
 
     Returns:
         (N, N), symmetric, 1 on the diagonal.
@@ -56,7 +57,7 @@ def coclustering(posterior: Posterior, x: ArrayLike) -> jax.Array:
 
 
 @public
-def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total") -> jax.Array:
+def assignment_entropy(posterior: Posterior, x: ArrayLike | Observations, *, kind: str = "total") -> jax.Array:
     """Return the entropy of each point's component label, which is 0 if the component is certain.
 
     There are three kinds of entropy, in nats:
@@ -70,7 +71,7 @@ def assignment_entropy(posterior: Posterior, x: ArrayLike, *, kind: str = "total
 
     Args:
         posterior: draws (C, S, ...); for "total", as `relabel` returns them.
-        x: (N, D), in data units.
+        x: (N, D), in data units, or `observations`, whose labels restrict the components.
         kind: "total", "within" or "pairs"; "pairs" needs memory for a matrix (N, N).
 
     Returns:

@@ -14,11 +14,14 @@ from ..calls import public
 from ..cells import look, numbers
 from ..density import log_prob
 from ..em.batch.fit_many import fit_many
+from ..em.batch.restarts import identified
 from ..em.result import Fit, Status, unsoundness
+from ..incomplete.observations import Data, Observations, check_match, rows_at
+from ..inputs import as_rows
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior, check_prior
 from ..tables import Printed, Table
-from ..validation import as_weighted_data, check_count, check_progress, is_traced
+from ..validation import check_count, check_progress, is_traced
 from .label_assignment import relabel_mixtures
 from .result import Posterior, check_one_number, check_one_posterior
 
@@ -94,7 +97,7 @@ def modes_table(modes: Modes) -> Table:
 @public
 def modes(
     posterior: Posterior,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     *,
     num_starts: int = 400,
@@ -117,7 +120,7 @@ def modes(
 
     Args:
         posterior: draws (C, S, ...).
-        x: (N, D), the data of the posterior.
+        x: (N, D), the data of the posterior, or `observations`.
         prior: the prior of the fits; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
             with concentrations of at least 1.
         num_starts: number of draws from which EM starts. It is rounded up, because each chain contributes the same number of
@@ -154,13 +157,17 @@ def modes(
         raise TypeError("posterior has no prior, but EM looks for modes of the posterior; pass the prior as prior=.")
     mixture = posterior.mixture
     check_prior(prior, mixture.num_components, mixture.num_features, mixture.covariance_type, mode=True)
-    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
+    rows, weight = as_rows(x, sample_weight, num_features=mixture.num_features)
+    check_match(rows, mixture.num_components, mixture.covariance_type)
     starts, chain = _choose_starts(mixture, num_starts)
-    fits = fit_many(starts, x, prior, sample_weight=weight, progress=progress, **_EM_OPTIONS)
-    groups = _group(fits, x, weight)
+    fits = fit_many(starts, rows, prior, sample_weight=weight, progress=progress, **_EM_OPTIONS)
+    groups = _group(fits, rows, weight)
     if not groups:
         raise ValueError("no draw leads to a mode: all fits failed; check that the posterior was made from these data.")
-    return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), prior)
+    concentration = prior.weight_concentration
+    if isinstance(rows, Observations):
+        concentration = identified(rows, concentration)
+    return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), concentration)
 
 
 class _Shares(NamedTuple):
@@ -195,7 +202,7 @@ def _chain_weights(posterior: Posterior) -> np.ndarray:
     return weights / weights.sum()
 
 
-def _group(fits: Fit, x: jax.Array, weight: jax.Array | None) -> list[np.ndarray]:
+def _group(fits: Fit, x: Data, weight: jax.Array | None) -> list[np.ndarray]:
     """Divide the fits into groups, one group for each mode. Return for each group booleans (R,), True for its members.
 
     Each group consists of the best fit that is not yet in a group, and of all fits that lie at the same mode.
@@ -217,12 +224,12 @@ def _are_sound(fits: Fit) -> np.ndarray:
     return (unsoundness(np.asarray(fits.status), False, True) == 0) & np.isfinite(np.asarray(fits.objective))
 
 
-def _densities(mixture: Mixture, x: jax.Array, weight: jax.Array | None) -> tuple[np.ndarray, np.ndarray]:
+def _densities(mixture: Mixture, x: Data, weight: jax.Array | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the log densities (R, n) of mixtures at some rows, and the weights (n,) of these rows, which sum to 1."""
     w = np.ones(len(x)) if weight is None else np.asarray(weight, float)
     rows = np.flatnonzero(w > 0)
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _MOST_ROWS)).round().astype(int)]
-    return np.asarray(log_prob(mixture, np.asarray(x)[rows]), float), w[rows] / w[rows].sum()
+    return np.asarray(log_prob(mixture, rows_at(x, rows)), float), w[rows] / w[rows].sum()
 
 
 def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer, w: np.ndarray) -> np.ndarray:
@@ -232,7 +239,7 @@ def _are_same(objective: np.ndarray, density: np.ndarray, best: int | np.integer
 
 
 def find_among(
-    modes: Modes, estimate: Mixture, objective: float, x: jax.Array, weight: jax.Array | None, prior: MixturePrior
+    modes: Modes, estimate: Mixture, objective: float, x: Data, weight: jax.Array | None, prior: MixturePrior
 ) -> tuple[int | None, float]:
     """Find the mode at which an EM estimate with a given objective lies. Return its index and its objective in nats.
 
@@ -247,14 +254,14 @@ def find_among(
     return (_place_among(modes, fit.mixture, reached, x, weight) if _are_sound(fit).all() else None), reached
 
 
-def fit_from(estimate: Mixture, x: jax.Array, weight: jax.Array | None, prior: MixturePrior) -> Fit:
+def fit_from(estimate: Mixture, x: Data, weight: jax.Array | None, prior: MixturePrior) -> Fit:
     """Return the fit that EM reaches from one mixture under a prior."""
     start = jax.tree.map(lambda leaf: leaf[None], estimate)
     fit = fit_many(start, x, prior, sample_weight=weight, progress=False, **_EM_OPTIONS)
     return jax.tree.map(lambda leaf: leaf[0], fit)
 
 
-def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> Modes:
+def with_fit(modes: Modes, fit: Fit, x: Data, weight: jax.Array | None) -> Modes:
     """Return the modes. If a fit is sound and is not among the modes, add the fit as a mode of mass 0."""
     if not _are_sound(fit).all() or _place_among(modes, fit.mixture, float(fit.objective), x, weight) is not None:
         return modes
@@ -263,7 +270,7 @@ def with_fit(modes: Modes, fit: Fit, x: jax.Array, weight: jax.Array | None) -> 
     return jax.tree.map(lambda many, one: np.concatenate([many, np.asarray(one, many.dtype)[None]]), modes, further)
 
 
-def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, weight: jax.Array | None) -> int | None:
+def _place_among(modes: Modes, one: Mixture, objective: float, x: Data, weight: jax.Array | None) -> int | None:
     """Return the index of the mode that is the same as a mixture with a given objective, or None if there is no such mode."""
     stack = jax.tree.map(lambda one, many: np.concatenate([np.asarray(one)[None], many]), one, modes.mixture)
     density, w = _densities(stack, x, weight)
@@ -271,14 +278,16 @@ def _place_among(modes: Modes, one: Mixture, objective: float, x: jax.Array, wei
     return int(same.argmax()) if same.any() else None
 
 
-def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, prior: MixturePrior) -> Modes:
-    """Return the Modes of groups of fits, the mode with the largest mass first."""
+def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, concentration: jax.Array) -> Modes:
+    """Return the Modes of groups of fits, the mode with the largest mass first.
+
+    Components may exchange places if their concentrations (K,) are equal.
+    """
     found = np.array([shares.mass(members) for members in groups])
     order = np.argsort(-found[:, 0], kind="stable")
     objective = np.asarray(fits.objective)
     best = np.array([np.where(groups[i], objective, -np.inf).argmax() for i in order])
     mixture = jax.tree.map(lambda leaf: leaf[best], fits.mixture)
-    concentration = prior.weight_concentration
     exchangeable = concentration[:, None] == concentration[None, :]
     first = jax.tree.map(lambda leaf: leaf[0], mixture)
     mixture, _ = relabel_mixtures(mixture, first, method="kl", exchangeable=exchangeable)

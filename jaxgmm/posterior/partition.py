@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..cells import look, number
 from ..density import as_points, predict, responsibilities, safe_log
+from ..incomplete.observations import Observations
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import cut, pad_data
 from ..tables import Printed, Table, elided
@@ -108,7 +109,7 @@ class Partition(Printed):
 @public
 def partition(
     posterior: Posterior,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     loss: str = "vi",
     key: jax.Array | None = None,
@@ -137,7 +138,7 @@ def partition(
 
     Args:
         posterior: draws (C, S, ...).
-        x: (N, D), in data units.
+        x: (N, D), in data units, or `observations`, whose labels restrict the components.
         loss: "vi" or "binder".
         key: a random key. The partitions are then draws from the posterior of the partition: each point gets a component with
             the probabilities of its responsibilities under the drawn parameters. None: each point gets its most probable

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..density import log_prob
+from ..incomplete.observations import Data, Observations
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..row_sums import Weight, repeat_valid_row, weight_or_ones
@@ -20,15 +21,15 @@ from .result import Posterior
 _COMPARED = 8  # number of draws at which the model's likelihood is compared with the density of the drawn mixtures
 
 
-def has_own_likelihood(posterior: Posterior, x: jax.Array, weight: jax.Array | None) -> bool:
+def has_own_likelihood(posterior: Posterior, x: Data, weight: jax.Array | None) -> bool:
     """Return whether the log-likelihood of the sampled model differs from the log density of the drawn mixtures.
 
     Args:
         posterior: draws (C, S, ...), not traced.
-        x: (N, D), the data.
+        x: (N, D), the data, or observations, which a user's model never has.
         weight: (N,), or None.
     """
-    if posterior.prior is not None or "log_likelihood" not in posterior.stats:
+    if isinstance(x, Observations) or posterior.prior is not None or "log_likelihood" not in posterior.stats:
         return False
     size = posterior.log_density.size
     chosen = np.unique(np.linspace(0, size - 1, _COMPARED).round().astype(int))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..chunking import draws_per_batch
 from ..density import as_points, log_prob, responsibilities
+from ..incomplete.observations import Observations
 from ..memory import check_memory
 from ..mixture import Mixture
 from ..padding import cut, pad_data
@@ -32,7 +34,7 @@ from .result import Posterior, check_one_posterior
 
 
 @public
-def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
+def predictive_log_prob(posterior: Posterior, x: ArrayLike | Observations) -> jax.Array:
     """Return the log posterior predictive density of each point, log mean_s p(x_n | theta_s). Gelman et al. (2013), eq. 1.4.
 
     p(x_n | theta) is always the density of the drawn mixture. If the draws come from your own model, its likelihood plays no
@@ -44,7 +46,7 @@ def predictive_log_prob(posterior: Posterior, x: ArrayLike) -> jax.Array:
 
     Args:
         posterior: draws (C, S, ...).
-        x: (N, D), in data units.
+        x: (N, D), in data units, or `observations`, of which only the observed values count.
 
     Returns:
         (N,), nats; -inf where the density underflows under every draw.
@@ -95,7 +97,7 @@ def predictive_sample(key: jax.Array, posterior: Posterior, num_samples: int) ->
 
 
 @public
-def predictive_responsibilities(posterior: Posterior, x: ArrayLike) -> jax.Array:
+def predictive_responsibilities(posterior: Posterior, x: ArrayLike | Observations) -> jax.Array:
     """Return the probability that point n belongs to component k, averaged over the parameters: mean_s r_nk(theta_s).
 
     Component k must have the same meaning in all draws. The posterior must therefore come from `relabel`, with identified
@@ -103,7 +105,7 @@ def predictive_responsibilities(posterior: Posterior, x: ArrayLike) -> jax.Array
 
     Args:
         posterior: draws (C, S, ...) as `relabel` returns them.
-        x: (N, D), in data units.
+        x: (N, D), in data units, or `observations`, of which only the observed values count.
 
     Returns:
         (N, K); every row sums to one. Inside jit, all entries are NaN if labels are not identified.
@@ -131,7 +133,7 @@ def _all_draws(posterior: Posterior) -> Mixture:
     return pool(posterior.mixture, posterior.stats)
 
 
-def draws_and_points(posterior: Posterior, x: ArrayLike) -> tuple[Mixture, jax.Array, int]:
+def draws_and_points(posterior: Posterior, x: ArrayLike | Observations) -> tuple[Mixture, Any, int]:
     """Return the draws of one posterior as a stack (M, ...), valid points that may be padded, and the number of points."""
     draws, points = as_points(_all_draws(posterior), x)
     return draws, pad_data(points, None, posterior).x, len(points)

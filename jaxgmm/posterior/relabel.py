@@ -16,11 +16,14 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..component_order import permute_components
+from ..em.batch.restarts import identified
+from ..incomplete.observations import Observations, check_match
+from ..inputs import as_rows
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
 from ..row_sums import repeat_valid_row
-from ..validation import as_weighted_data, check_choice, is_traced
+from ..validation import check_choice, is_traced
 from .label_assignment import METHODS, Matching, match_labels
 from .mixing import status_of_parameters
 from .result import INDEPENDENT, Posterior, check_one_posterior
@@ -33,7 +36,7 @@ SMALL_MARGIN, SMALL_SHARE = 0.2, 0.05
 def relabel(
     posterior: Posterior,
     reference: MixtureLike,
-    x: ArrayLike | None,
+    x: ArrayLike | Observations | None,
     *,
     method: str = "assignment",
     sample_weight: ArrayLike | None = None,
@@ -55,12 +58,12 @@ def relabel(
     an upper limit: 1.25 times the gain of "assignment", computed at points that represent the reference.
 
     If the prior's weight concentrations differ, only components with equal concentrations are exchanged, because the prior
-    identifies the others.
+    identifies the others. In the same way, the labels of observations identify components.
 
     Args:
         posterior: draws (C, S, ...).
         reference: one Mixture, or one Fit.
-        x: (N, D), the data in their own units. "kl" ignores x and accepts None.
+        x: (N, D), the data in their own units, or `observations`. "kl" accepts None, and only uses labels of observations.
         method: "assignment" (soft ECR, Papastamoulis 2016); "stephens" (Stephens 2000), which starts from the result of
             "assignment" and iterates; or "kl", which is suited to very large N.
         sample_weight: (N,) >= 0, or None.
@@ -95,11 +98,15 @@ def relabel(
     mixture, reference = _check(posterior, reference)
     draws = _flatten(mixture)
     rows = weight = None
-    if method != "kl":
-        rows, weight = as_weighted_data(cast(ArrayLike, x), sample_weight, num_features=mixture.num_features)
-        rows = repeat_valid_row(rows, weight) if is_traced(rows, weight) else rows
-        rows, weight = pad_data(rows, weight, posterior, reference)
     exchangeable = _exchangeable(posterior.prior)
+    if method != "kl" or isinstance(x, Observations):
+        rows, weight = as_rows(cast(ArrayLike, x), sample_weight, num_features=mixture.num_features)
+        check_match(rows, mixture.num_components, mixture.covariance_type)
+        if isinstance(rows, Observations):
+            exchangeable = _also_unlabelled(exchangeable, rows, mixture.num_components)
+        elif is_traced(rows, weight):
+            rows = repeat_valid_row(rows, weight)
+        rows, weight = pad_data(rows, weight, posterior, reference)
     matching = match_labels(draws, reference, rows, method=method, weight=weight, exchangeable=exchangeable)
     mixture, status, stats = _reorder(mixture, posterior.status, matching, posterior.stats.get("permutation"), posterior.method)
     return dataclasses.replace(posterior, mixture=mixture, status=status, stats=posterior.stats | stats)
@@ -133,6 +140,13 @@ def _exchangeable(prior: MixturePrior | None) -> jax.Array | None:
         return concentration[:, None] == concentration[None, :]
     concentration = np.asarray(concentration)  # NumPy needs no compilation
     return jax.device_put(concentration[:, None] == concentration[None, :])
+
+
+def _also_unlabelled(exchangeable: jax.Array | None, rows: Observations, num_components: int) -> jax.Array:
+    """Return which pairs of components may exchange places, (K, K), if labels of rows identify components, too."""
+    groups = identified(rows, np.ones(num_components))
+    same = groups[:, None] == groups[None, :]
+    return same if exchangeable is None else same & exchangeable
 
 
 @partial(jax.jit, static_argnames="method")

@@ -5,6 +5,7 @@ Numbers in these coordinates are of about unit size, so float32 is accurate enou
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -61,7 +62,9 @@ def standardise(x: Data, weight: Weight, prior: MixturePrior, covariance_type: s
     shift = (first + mean).astype(dtype)
     if isinstance(x, Observations):
         y = standardised(x.with_own_noise().astype(dtype), shift, scale)
+        allowed = y.allowed
         y = y.map_rows(lambda leaf: jnp.where(kept.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.zeros((), leaf.dtype)))
+        y = dataclasses.replace(y, allowed=allowed)  # 0 would be a label
     else:
         y = jnp.where(kept, (x - first) - mean, 0).astype(dtype) / scale
     prior = jax.tree.map(lambda leaf: leaf.astype(dtype), prior)
@@ -103,9 +106,7 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
 
     Both are joint densities of the data, the means and the covariances, at the same point.
     """
-    (n, d), dtype = problem.y.shape, problem.y.dtype
-    log_scale = jnp.log(problem.scale).sum()
-    total = jnp.asarray(total_weight(problem.weight, n, dtype))
+    d, log_scale = problem.y.shape[1], jnp.log(problem.scale).sum()
     stored = covariance.storage_shape(covariance_type, num_components, d)
     log_factor = jnp.broadcast_to(jnp.log(scale_factor(problem.scale, covariance_type)), stored)
     if is_coupled(covariance_type):  # only volumes have a unit
@@ -113,10 +114,16 @@ def log_volume(problem: StandardizedProblem, covariance_type: str, num_component
     else:
         free = tuple(zip(*covariance.labels(covariance_type, num_components, d), strict=True))
         of_covariances = log_factor[tuple(map(jnp.array, free))].sum()
-    of_data = total * log_scale
+    return log_volume_of_data(problem) - num_components * log_scale - of_covariances
+
+
+def log_volume_of_data(problem: StandardizedProblem) -> jax.Array:
+    """Return the log density of the data in data units minus their log density in standardised coordinates, ()."""
+    n, dtype = len(problem.y), problem.y.dtype
     if isinstance(problem.y, Observations):  # only observed values have a density
-        of_data = weight_or_ones(problem.weight, (n,), dtype) @ jnp.where(problem.y.mask(), jnp.log(problem.scale), 0).sum(1)
-    return -of_data - num_components * log_scale - of_covariances
+        each = jnp.where(problem.y.mask(), jnp.log(problem.scale), 0).sum(1)
+        return -(weight_or_ones(problem.weight, (n,), dtype) @ each)
+    return -jnp.asarray(total_weight(problem.weight, n, dtype)) * jnp.log(problem.scale).sum()
 
 
 def log_volume_of_present(problem: StandardizedProblem, covariance_type: str, present: jax.Array) -> jax.Array:

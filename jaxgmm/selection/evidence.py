@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from ..incomplete.observations import Data, with_weights
 from ..posterior.conditionals import check_closed_forms, check_integer_weights
 from ..posterior.result import PosteriorStatus
 from ..posterior.smc.smc import smc
@@ -70,7 +71,7 @@ class Effort(NamedTuple):
 
 def evidence_of_models(
     key: jax.Array,
-    data: tuple[jax.Array, Any],
+    data: tuple[Data, Any],
     priors: Mapping[str, MixturePrior | None],
     counts: Sequence[int],
     effort: Effort,
@@ -79,10 +80,10 @@ def evidence_of_models(
     """Return the evidence of each model. Each model with K components uses the first K components of its prior.
 
     Raise ValueError or TypeError unless each covariance type has a proper conjugate prior for the largest number of components,
-    and `smc` can use the weights. `data` holds validated x (N, D) and weights (N,) or None.
+    and `smc` can use the weights. `data` holds validated x (N, D), or observations, and weights (N,) or None.
     """
-    x, weight = data
-    check_integer_weights(weight, "criterion='evidence'")
+    check_integer_weights(data[1], "criterion='evidence'")
+    x, weight = with_weights(*data)
     for name, prior in priors.items():
         _check_prior(prior, max(counts), x.shape[1], name)
     models = list(itertools.product(priors, counts))
@@ -108,7 +109,7 @@ def _check_prior(prior: Any, num_components: int, num_features: int, covariance_
     check_closed_forms(prior, "criterion='evidence'")
 
 
-def _run(key: jax.Array, x: jax.Array, prior: Any, effort: Effort, model: Model, **options: Any) -> tuple:
+def _run(key: jax.Array, x: Any, prior: Any, effort: Effort, model: Model, **options: Any) -> tuple:
     """Return the log evidence of a model, its standard error and the status of the runs of `smc`.
 
     The mixtures have as many components as the prior. Only the first K components are present, where

@@ -30,11 +30,12 @@ from ..density import log_prob
 from ..devices.host import to_host
 from ..em.assignments import weighted_data
 from ..em.batch.fit_many import EM_OPTIONS, EMOptions, fit_many, fit_members, is_spread
-from ..em.batch.restarts import best_of, check_restarts, concentration_of, largest_first
+from ..em.batch.restarts import best_of, check_restarts, concentration_of, identified, largest_first
 from ..em.fit_warnings import warn_of_collinear_columns
 from ..em.initialization import METHODS, StartOptions
 from ..em.restart_starts import num_fitted, restart_starts
 from ..em.result import Fit, Status, has_degenerate_component
+from ..incomplete.observations import Data, Observations, filled_rows
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.interface import MixturePrior
@@ -43,6 +44,7 @@ from ..validation import check_choice, check_count, check_key, is_traced, warn_o
 from .criteria import CRITERIA as INFORMATION_CRITERIA
 from .criteria import information_criterion
 from .members import members_of, of_type, without_absent
+from .observation_starts import check_observations, starts_of_observations
 from .result import Cell, Selection, best_cell
 
 if TYPE_CHECKING:  # imported on first use, because only criterion="evidence" needs it
@@ -76,7 +78,7 @@ class _Sweep(NamedTuple):
 @public_with(*EM_OPTIONS)
 def select(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     num_components: Iterable[int] = range(1, 10),
     covariance_types: Iterable[str] = CLASSIC,
@@ -100,7 +102,8 @@ def select(
 
     Args:
         key: a random key.
-        x: (N, D).
+        x: (N, D), or `observations`. Every restart of observations begins at a start of `initialize`, and rows that observe
+            nothing are not in the N of BIC.
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types.
         criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
@@ -145,8 +148,10 @@ def select(
     check_count(num_chains, "num_chains", 2)
     counts, types = _grid(num_components, covariance_types)
     feature_names = column_names(x)
-    x, weight = weighted_data(x, sample_weight, max(counts))
-    check_restarts(num_restarts, max(counts), x)
+    rows, weight = weighted_data(x, sample_weight, max(counts))
+    if isinstance(rows, Observations):
+        check_observations(rows, weight, counts, types, has_prior=prior is not None)
+    check_restarts(num_restarts, max(counts), rows)
     key_fits, *key_values = jax.random.split(key, 3)
     warn_of_small_weights(weight)
     priors = as_priors(prior, types)
@@ -155,26 +160,26 @@ def select(
         from .evidence import Effort, evidence_of_models
 
         effort, progress = Effort(num_samples, num_chains), options.get("progress")
-        evidence = evidence_of_models(key_values[0], (x, weight), priors, counts, effort, progress)
+        evidence = evidence_of_models(key_values[0], (rows, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
-    is_default = options.get("reg_covar") is None and not any(priors.values())
-    members = members_of(types) if is_default and num_restarts > 1 and not is_spread(x) else dict.fromkeys(types)
+    is_default = options.get("reg_covar") is None and not any(priors.values()) and not isinstance(rows, Observations)
+    members = members_of(types) if is_default and num_restarts > 1 and not is_spread(rows) else dict.fromkeys(types)
     cells = {}
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
         sweep = _Sweep(counts, num_restarts, num_folds, method, of_fits, members[name])
-        best = _sweep_counts(key_fits, x, weight, name, sweep)
-        total, fewest = total_weight(weight, len(x), x.dtype), np.asarray(fewest_points(name, x.shape[1]))
+        best = _sweep_counts(key_fits, rows, weight, name, sweep)
+        total, fewest = total_weight(weight, len(rows), rows.dtype), np.asarray(fewest_points(name, rows.shape[1]))
         fits, each, degenerate = _separate(best, total, fewest, tuple(counts))
         if evidence:
             values = [-2 * evidence[name, k].log_evidence for k in counts]
         elif criterion == "cv":
-            values = _cross_validate(key_values, x, weight, name, sweep)
+            values = _cross_validate(key_values, rows, weight, name, sweep)
         else:
-            values = information_criterion(criterion, fits.mixture, x, weight, name)
+            values = information_criterion(criterion, fits.mixture, rows, weight, name)
         cells |= _cells([of_type(fit, name) for fit in each], np.asarray(values), np.asarray(degenerate), evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
-        warn_of_collinear_columns(x, weight)
+        warn_of_collinear_columns(filled_rows(rows) if isinstance(rows, Observations) else rows, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
 
 
@@ -257,7 +262,7 @@ def _folds(key: jax.Array, num_rows: int, num_folds: int) -> np.ndarray:
     return np.argsort(np.argsort(uniform)) % num_folds
 
 
-def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
+def _sweep_counts(key: jax.Array, x: Data, weights: Array | None, covariance_type: str, sweep: _Sweep) -> Fit:
     """Return the best fit for each number of components and each row of the weights (F, N), as a stack (len(counts), F).
 
     If the weights are (N,) or None, all fits share them without copies, and F is 1. All starts have as many components as the
@@ -265,22 +270,29 @@ def _sweep_counts(key: jax.Array, x: jax.Array, weights: Array | None, covarianc
     If the programs serve several covariance types, the covariances of the result are stored as those of full or diag.
     """
     folds = 1 if weights is None or weights.ndim == 1 else len(weights)
-    shape = (len(sweep.counts), folds, num_fitted(sweep.num_restarts))
+    num_starts = sweep.num_restarts if isinstance(x, Observations) else num_fitted(sweep.num_restarts)
+    shape = (len(sweep.counts), folds, num_starts)
     weight = weights
     if weights is not None and weights.ndim == 2:
         weight = np.broadcast_to(weights[None, :, None], (*shape, len(x))).reshape(-1, len(x))
     member, fewest = sweep.member, np.asarray(fewest_points(covariance_type, x.shape[1]))
     start_type = covariance_type if member is None else type_of_marginals(member.wide_type)
     start_options = StartOptions(max(sweep.counts), start_type, sweep.method)
-    starts = _sweep_starts(key, *pad_data(x, weights), np.array(sweep.counts), start_options, sweep.num_restarts, member)
+    counts, padded = np.array(sweep.counts), pad_data(x, weights)
+    if isinstance(x, Observations):
+        starts = starts_of_observations(key, *padded, counts, start_options, sweep.num_restarts)
+    else:
+        starts = _sweep_starts(key, *padded, counts, start_options, sweep.num_restarts, member)
     fit_options: SweepOptions = {"history": False, **sweep.options}
     if member is None:
         fits = fit_many(starts, x, sample_weight=weight, **fit_options)
     else:
+        assert not isinstance(x, Observations)  # their programs serve one covariance type
         fits = fit_members(starts, x, member, weight, fit_options)
         fits = dataclasses.replace(fits, mixture=dataclasses.replace(fits.mixture, covariance_type=start_type))
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
     concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
+    concentration = identified(x, concentration) if isinstance(x, Observations) else concentration
     return _best(fits, totals.reshape(folds), concentration, fewest, shape)
 
 
@@ -327,7 +339,7 @@ def _best(fits: Fit, totals: Array, concentration: Array, fewest: Array, shape: 
 
 
 def _cross_validate(
-    keys: Sequence[jax.Array], x: jax.Array, weight: Array | None, covariance_type: str, sweep: _Sweep
+    keys: Sequence[jax.Array], x: Data, weight: Array | None, covariance_type: str, sweep: _Sweep
 ) -> np.ndarray:
     """Return -2 times the log-likelihood of the held-out rows, for each number of components. `keys` holds two random keys."""
     key_folds, key_fits = keys

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from incomplete_rows import APPLE
+from incomplete_rows import ALLOWED, APPLE, LABELS, X
 
 import jaxgmm
 from jaxgmm.em.single_normal import incomplete_data
@@ -24,3 +24,12 @@ def test_negative_weight():
     """A negative weight makes the total NaN, so that the status of a traced fit becomes NONFINITE."""
     data = incomplete_data(jaxgmm.observations(APPLE), jnp.where(jnp.arange(18) == 2, -1.0, 1.0), "full", 2)[0]
     assert jnp.isnan(data.total)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("labels", [LABELS, ALLOWED])
+def test_labels_do_not_change_the_fit_of_one_component(labels):
+    """V of the penalty is the covariance of all rows, whatever labels they have, and fits with either form of labels agree."""
+    plain, labelled = (jaxgmm.observations(X, labels=given) for given in (None, labels))
+    for a, b in zip(incomplete_data(plain, None, "full", 3)[2:], incomplete_data(labelled, None, "full", 3)[2:], strict=True):
+        np.testing.assert_array_equal(a.covariances, b.covariances)

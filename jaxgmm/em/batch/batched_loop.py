@@ -9,7 +9,7 @@ that the next round has fewer sub-batches. All rounds run inside the program.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from ...chunking import STEPS_PER_ROUND
 from ...devices.host import Tree
 from ...mixture import Mixture
 from ...row_sums import weight_array
+from ..incomplete_sums import IncompleteData
 from ..loop import EMState, Options, finalize, init, is_running, step
 from ..problem import CenteredProblem, EMProblem, prepare
 from ..result import Fit
@@ -65,10 +66,14 @@ def batch_axes(problem: EMProblem) -> EMProblem:
     return problem._replace(x=x_axis, weight=weight_axis, prior=prior_axis, reg_covar=None, member=None)
 
 
-def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[int | None, int | None]:
+def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[Any, int | None]:
     """Return the `in_axes` of data and weights for vmap: 0 for a leading axis of data sets, None for shared arrays."""
-    weight = weight_array(problem.weight)
-    return 0 if problem.x.ndim == 3 else None, None if weight is None or weight.ndim == 1 else 0
+    weight, x = weight_array(problem.weight), problem.x
+    axes: Any = 0 if (x.rows.x if isinstance(x, IncompleteData) else x).ndim == 3 else None
+    if isinstance(x, IncompleteData):
+        own: Any = 0 if x.center.ndim == 2 else None
+        axes = IncompleteData(axes, own, own, own)
+    return axes, None if weight is None or weight.ndim == 1 else 0
 
 
 @partial(jax.jit, static_argnums=(4, 5))
@@ -144,9 +149,17 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     """Return the centred problems of the data sets `index`, together with their data."""
     x, weight, *_, member = batch.problems
     x_axis, weight_axis = _data_axes(batch.problems)
-    x = x if x_axis is None else x[index]
+    if isinstance(x, IncompleteData):
+        x = IncompleteData(*(_at(part, axis, index) for part, axis in zip(x, x_axis, strict=True)))
+    else:
+        x = _at(x, x_axis, index)
     weight = weight if weight_axis is None else jax.tree.map(lambda leaf: leaf[index], weight)
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight, member=member)
+
+
+def _at(tree: Any, axis: int | None, index: jax.Array) -> Any:
+    """Return the entries `index` of a tree that has a leading axis of data sets, or the tree itself if all share it."""
+    return tree if axis is None else jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def _advance(problems: CenteredProblem, states: EMState, options: Options) -> tuple[EMState, jax.Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,10 +16,12 @@ from numpy.typing import ArrayLike
 from ...calls import public
 from ...chunking import batch_of_fits, bucket_lengths, padded_length
 from ...devices.host import on_host, to_device
+from ...incomplete.observations import Observations, check_match
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import Weight, weight_array
 from ...validation import as_float_array, is_traced
+from .observation_sets import as_observation_sets, stack_observations, with_same_fields
 
 Array = np.ndarray | jax.Array
 
@@ -61,13 +64,14 @@ class DataSets:
     """B data sets with valid shapes. Their values are not validated, because the status of a fit reports invalid values.
 
     Attributes:
-        x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share.
+        x: the data: B arrays (N_b, D) on the host, one array (B, N, D), or one array (N, D) that all fits share; or B sets of
+            observations on the host, with weights and with the same fields, or observations (N, D) that all fits share.
         weight: the weights: B arrays (N_b,) on the host, one array (B, N), weights that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
     """
 
-    x: list[np.ndarray] | Array
+    x: list[np.ndarray] | list[Observations] | Array | Observations
     weight: list[np.ndarray] | np.ndarray | Weight
     size: int
     dtype: DTypeLike
@@ -94,17 +98,26 @@ class DataSets:
             return
         lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
         padded = np.full(self.size, padded_length(lengths.max())) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
-        for length in np.unique(padded):
-            yield int(length), np.flatnonzero(padded == length)
+        # rows with labels start in another way
+        has_labels = np.array([isinstance(one, Observations) and one.allowed is not None for one in self.x])
+        for length, labelled in np.unique(np.stack([padded, has_labels], 1), axis=0):
+            yield int(length), np.flatnonzero((padded == length) & (has_labels == labelled))
 
-    def arrays(self, batch: Batch) -> tuple[jax.Array, Weight]:
+    def arrays(self, batch: Batch) -> tuple[jax.Array | Observations, Weight]:
         """Return the data (size, N, D) and weights (size, N) of a batch; arrays that all fits share have no leading axis.
 
         Rows that pad a shorter data set have weight 0. If the data have no weights, the second result may be None or
         `FirstRows`.
         """
+        if isinstance(self.x, Observations):
+            weight = batch.take(self.weight) if isinstance(self.weight, Array) and self.weight.ndim == 2 else self.weight
+            assert not isinstance(weight, list)
+            return self.x, _on_device(weight, self.dtype) if isinstance(weight, Array) else weight
+        if isinstance(self.x, list) and isinstance(self.x[0], Observations):
+            members = [one for b in batch.slots if isinstance(one := self.x[b], Observations)]
+            return stack_observations(members, batch.length, self.dtype)
         if isinstance(self.x, list):
-            x, weight = self._padded(self.x, batch)
+            x, weight = self._padded([np.asarray(x) for x in self.x], batch)
         else:
             assert not isinstance(self.weight, list)
             x = batch.take(self.x) if self.x.ndim == 3 else self.x
@@ -148,10 +161,12 @@ def pad(data_sets: Sequence[ArrayLike]) -> tuple[jax.Array, jax.Array]:
         ((2, 3, 2), [3.0, 1.0])
     """
     sets = as_data_sets(list(data_sets))
+    assert isinstance(sets.x, list)
     longest = max(1, *(len(one) for one in sets.x))
     x, weight = sets.arrays(Batch(np.arange(sets.size), longest, sets.size, sets.size))
     weights = weight_array(weight)
     assert weights is not None  # data sets that come as a list always have weights
+    assert not isinstance(x, Observations)
     return x, weights
 
 
@@ -186,6 +201,56 @@ def as_data_sets(
     if num_starts is None:
         raise ValueError(f"xs has shape {x.shape}: one data set; (B, N, D) or a list was expected, or see fit_restarts.")
     return _data_sets(x, weight, num_starts)
+
+
+def sets_of_observations(
+    xs: Any, groups: ArrayLike | None, sample_weight: ArrayLike | None, num_starts: int | None, shape: tuple[int, str]
+) -> DataSets:
+    """Return sets of observations, in any form that `fit_many` accepts, for mixtures with K components of a covariance type.
+
+    Args:
+        xs: a list of B observations (N_b, D); one stack (B, N, D); or one set (N, D), with `groups` or without.
+        groups: (N,) labels of the rows, or None.
+        sample_weight: weights of one set (N, D), which multiply its own weights: (N,) or (B, N); None for other forms.
+        num_starts: the number of fits, B, or None if it is not known.
+        shape: K and the covariance type.
+    """
+    if isinstance(xs, Observations) and xs.ndim == 2 and groups is None:
+        check_match(xs, *shape)
+        return _shared_observations(xs, sample_weight, num_starts)
+    if sample_weight is not None:
+        raise ValueError("sample_weight was given with observations; give the weights to jaxgmm.observations.")
+    if isinstance(xs, list | tuple) and groups is not None:
+        raise ValueError("groups belong to one set of observations, but xs is a list, which is grouped already: omit groups.")
+    sets = as_observation_sets(xs, groups)
+    for one in sets:
+        check_match(one, *shape)
+    if all(one.is_plain for one in sets):
+        weights = None if all(one.weight is None for one in sets) else [_weights(one) for one in sets]
+        return _data_sets([np.asarray(one.x) for one in sets], weights, len(sets))
+    arrays = _data_sets([np.asarray(one.x) for one in sets], [_weights(one) for one in sets], len(sets))
+    return DataSets(with_same_fields(sets, shape[0]), None, len(sets), arrays.dtype)
+
+
+def _weights(rows: Observations) -> np.ndarray:
+    """Return the weights of observations on the host, (N,)."""
+    return np.ones(len(rows), rows.dtype) if rows.weight is None else np.asarray(rows.weight)
+
+
+def _shared_observations(rows: Observations, sample_weight: ArrayLike | None, num_starts: int | None) -> DataSets:
+    """Return one set of observations (N, D) that all fits share; `sample_weight` (N,) or (B, N) multiplies its weights."""
+    weight = None if sample_weight is None else np.asarray(_array(sample_weight, "sample_weight"))
+    if weight is not None and rows.weight is not None:
+        weight = weight * np.asarray(rows.weight)
+    weight = rows.weight if weight is None else weight
+    size = len(weight) if weight is not None and weight.ndim == 2 else num_starts
+    if size is None:
+        raise ValueError(f"xs has shape {rows.shape}: one data set; several sets were expected, or see fit_restarts.")
+    checked = _data_sets(rows.x, weight, size)  # also pads a set of observations without incomplete rows
+    if rows.is_plain:
+        return checked
+    padded = pad_data(dataclasses.replace(rows.with_own_noise(), weight=None, method=None), weight)
+    return DataSets(jax.tree.map(jnp.asarray, padded.x), padded.weight, size, checked.dtype)
 
 
 def _array(value: ArrayLike, name: str) -> Array:

@@ -17,6 +17,7 @@ from ...calls import public
 from ...covariance.estimates import Member
 from ...devices.host import to_host
 from ...devices.row_shards import ShardedRows, row_axes, shard_weight
+from ...incomplete.observations import Observations
 from ...inputs import as_dtype
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...priors.interface import MixturePrior
@@ -24,12 +25,20 @@ from ...progress import progress_bar
 from ...row_sums import FirstRows, weight_array
 from ...validation import check_flag, check_progress, is_traced
 from ..fit import check_options, fit
-from ..initialization import StartOptions, check_start_options, initialize_batch
+from ..initialization import (
+    StartOptions,
+    check_start_options,
+    initialize,
+    initialize_batch,
+    initialize_incomplete_batch,
+)
 from ..loop import Options
 from ..problem import EMProblem
 from ..result import Fit
+from ..single_normal import incomplete_batch
 from .batched_loop import batch_axes, fit_batch
-from .data_sets import Batch, DataSets, as_data_sets
+from .data_sets import Batch, DataSets, as_data_sets, sets_of_observations
+from .observation_sets import has_observations
 from .threads import map_threads
 
 
@@ -53,7 +62,7 @@ _TOL, _MAX_ITER = 1e-8, 1000
 @public
 def fit_many(
     mixtures: MixtureLike | jax.Array,
-    xs: Any,
+    xs: Any | Observations,
     prior: MixturePrior | None = None,
     *,
     num_components: int | None = None,
@@ -79,7 +88,8 @@ def fit_many(
     Args:
         mixtures: a stack of B starts (a Mixture or a Fit), or a random key, from which `initialize` makes the starts.
         xs: a list of B arrays (N_b, D); one array (B, N, D); one long array or data frame (N, D) with `groups`; or one
-            data set (N, D) that all fits share, with several starts or with weights (B, N).
+            data set (N, D) that all fits share, with several starts or with weights (B, N). In each of these forms,
+            `observations` may take the place of the arrays; a stack (B, N, D) of them comes from jax.vmap.
         prior: as in `fit`. It is one prior for all data sets, or a stack of priors with a leading axis (B,).
         num_components: K; required with a key.
         covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`; used with a key.
@@ -87,7 +97,8 @@ def fit_many(
         groups: (N,) labels of any kind; each label names the data set of a row. Results are in the order of the sorted
             labels.
         sample_weight: weights in the same form as xs: a list of B arrays (N_b,), one array (B, N), or one array (N,) with
-            `groups`. For one data set, the shape is (B, N), or (N,) if all fits share the weights.
+            `groups`. For one data set, the shape is (B, N), or (N,) if all fits share the weights. Observations have their
+            own weights; only the weights (B, N) of one set of observations are given here, and multiply its own.
         tol: as in `fit`.
         max_iter: as in `fit`.
         reg_covar: as in `fit`.
@@ -119,10 +130,14 @@ def fit_many(
         problem = EMProblem(xs, sample_weight, prior, reg_covar)
         if not isinstance(starts, Mixture):
             starts = jax.random.split(starts, _num_data_sets(problem))
-        if xs.ndim == 3 and row_axes(xs):
+        if xs.ndim == 3 and not isinstance(xs, Observations) and row_axes(xs):
             return _fit_on_devices(starts, problem, tol, start_options, options, shard_weight(None, xs))
         return _vmapped_fit(starts, start_options, problem, tol, options)
-    sets = as_data_sets(xs, groups, sample_weight, len(starts.weights) if isinstance(starts, Mixture) else None)
+    num_starts = len(starts.weights) if isinstance(starts, Mixture) else None
+    if has_observations(xs):
+        sets = sets_of_observations(xs, groups, sample_weight, num_starts, start_options[:2])
+    else:
+        sets = as_data_sets(xs, groups, sample_weight, num_starts)
     if isinstance(starts, Mixture):
         _check_starts(starts, sets)
     one_prior = jax.tree.map(lambda leaf: leaf[0], prior) if _is_stack(prior) else prior
@@ -235,7 +250,7 @@ def _is_stack(prior: MixturePrior | None) -> bool:
 def _num_data_sets(problem: EMProblem) -> int:
     """Return the number of data sets, or the number of their weights if all fits share one data set."""
     weight = weight_array(problem.weight)
-    return len(weight if problem.x.ndim == 2 and weight is not None else problem.x)
+    return len(weight) if problem.x.ndim == 2 and weight is not None else problem.x.shape[0]
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -267,10 +282,17 @@ def _vmapped_fit(
     options: Options,
 ) -> Fit:
     """Fit data sets that are traced or that lie on several devices; `starts` holds a start or a random key for each."""
-    mixtures = starts if isinstance(starts, Mixture) else initialize_batch(starts, problem.x, problem.weight, start_options)
+    if isinstance(starts, Mixture):
+        mixtures = starts
+    elif isinstance(problem.x, Observations):
+        mixtures = jax.vmap(lambda key, x: initialize(key, x, **start_options._asdict()), (0, 0))(starts, problem.x)
+    else:
+        mixtures = initialize_batch(starts, problem.x, problem.weight, start_options)
 
     def one(start: Mixture, problem: EMProblem) -> Fit:
         x, weight, prior, reg_covar, _ = problem
+        if isinstance(x, Observations) and isinstance(weight, jax.Array):
+            x, weight = dataclasses.replace(x, weight=weight if x.weight is None else x.weight * weight), None
         assert not isinstance(weight, FirstRows | ShardedRows)  # the data are not padded
         chosen = {"max_iter": options.max_iter, "accelerate": options.accelerate, "chunk_size": options.chunk_size}
         result = fit(start, x, prior, sample_weight=weight, tol=tol, reg_covar=reg_covar, **chosen)
@@ -314,7 +336,12 @@ class _Fits:
         """Start the fits of one batch and return their results. JAX computes the results in the background."""
         x, weight = self.data_sets.arrays(batch)
         starts = jax.tree.map(batch.take, self.starts)
-        if not isinstance(starts, Mixture):
+        if isinstance(x, Observations):
+            rows = x
+            x, single = incomplete_batch(rows, weight, self.start_options.covariance_type)
+            if not isinstance(starts, Mixture):
+                starts = initialize_incomplete_batch(starts, rows, weight, single, self.start_options)
+        elif not isinstance(starts, Mixture):
             starts = initialize_batch(starts, x, weight, self.start_options)
         prior = jax.tree.map(batch.take, self.prior) if _is_stack(self.prior) else self.prior
         problems = EMProblem(x, weight, prior, self.reg_covar, self.member)

@@ -152,7 +152,7 @@ def _fit_observations(
     cast = partial(jax.tree.map, partial(as_dtype, dtype=rows.dtype))
     problem = problem._replace(prior=cast(problem.prior), reg_covar=cast(reg_covar))
     fits = fit_observations(starts, problem, tol, options)
-    groups = _identified(rows, concentration_of(problem.prior, k, rows.dtype))
+    groups = identified(rows, concentration_of(problem.prior, k, rows.dtype))
     start, result = _take_best(starts, fits, total_weight(problem.weight, len(rows), rows.dtype), groups)
     if not is_traced(result):
         _warn_of_fit(result, start, problem._replace(x=filled_rows(rows)), em_options)
@@ -173,7 +173,7 @@ def _starts(keys: jax.Array, rows: Observations, weight: Weight, single: Mixture
 
 
 @jax.jit
-def _identified(rows: Observations, concentration: jax.Array | np.ndarray) -> jax.Array:
+def identified(rows: Observations, concentration: jax.Array | np.ndarray) -> jax.Array:
     """Return numbers (K,) that are equal for components that labels and prior concentrations (K,) do not distinguish."""
     concentration = jnp.asarray(concentration)
     same = concentration[:, None] == concentration[None]

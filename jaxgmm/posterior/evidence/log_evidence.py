@@ -30,17 +30,19 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...covariance.types import check_uncoupled_type
+from ...incomplete.observations import Data, Observations, check_match
+from ...inputs import as_rows
 from ...memory import check_memory
 from ...mixture import Mixture, MixtureLike, as_mixture
 from ...padding import pad_data
 from ...priors.functions import log_prior
 from ...row_sums import Weight, total_weight
-from ...validation import as_weighted_data, check_count, check_key, is_traced, warn_at_caller
+from ...validation import check_count, check_key, is_traced, warn_at_caller
 from ..likelihood import reference_total
 from ..modes import Modes
 from ..pareto import effective_number, khat_limit, pareto_k
 from ..result import INDEPENDENT, Posterior, check_one_number, check_one_posterior, in_dtype
-from ..standardization import StandardizedProblem, log_volume, standardise, to_standard
+from ..standardization import StandardizedProblem, log_volume, log_volume_of_data, standardise, to_standard
 from .bridge_sampling import bridge_sampling
 from .proposal import choose_seeds
 from .result import Evidence, EvidenceStatus
@@ -58,7 +60,7 @@ _DIFFERENCE = 3.0, 0.01  # two estimates disagree if they differ by more than 3.
 def log_evidence(
     key: jax.Array,
     posterior: Posterior,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     sample_weight: ArrayLike | None = None,
     num_samples: int = 20000,
@@ -93,7 +95,7 @@ def log_evidence(
     Args:
         key: a random key.
         posterior: draws (C, S, ...) and their prior.
-        x: (N, D), the data that the posterior was made from.
+        x: (N, D), the data that the posterior was made from, or `observations` without labels.
         sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
             row's density in the likelihood.
         num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
@@ -129,8 +131,14 @@ def log_evidence(
     _check(posterior, given)
     k, d = posterior.mixture.means.shape[-2:]
     check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
-    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
-    padded = pad_data(x, weight, key, posterior, given)
+    rows, weight = as_rows(x, sample_weight, num_features=posterior.mixture.num_features)
+    check_match(rows, k, posterior.mixture.covariance_type)
+    if isinstance(rows, Observations) and rows.allowed is not None:
+        raise ValueError(
+            "x has labels, but log_evidence counts all labellings of the components; use the log_evidence that smc returns in "
+            "its stats, or leave the labels out."
+        )
+    padded = pad_data(rows, weight, key, posterior, given)
     evidence = _estimate(key, posterior, *padded, given, num_samples=-(-num_samples // ROUNDS), num_modes=num_modes)
     if is_traced(evidence):
         return evidence
@@ -164,7 +172,7 @@ def _check(posterior: Posterior, modes: Mixture | None) -> None:
 def _estimate(
     key: jax.Array,
     posterior: Posterior,
-    x: jax.Array,
+    x: Data,
     weight: Weight,
     modes: Mixture | None,
     *,
@@ -183,8 +191,7 @@ def _estimate(
     ratios = log_ratios(key_rounds, Points(seeds, given, standard), problem, num_samples)
     # if x is not the data that the posterior was made from, a draw's density at x differs from its stored density
     same = _has_density(to_standard(checked, problem), problem, density)
-    rows = total_weight(problem.weight, len(x), problem.y.dtype)
-    offset = reference_total(problem, start) - rows * jnp.log(problem.scale).sum()
+    offset = reference_total(problem, start) + log_volume_of_data(problem)
     offset = jnp.where(jnp.isnan(density), jnp.nan, offset)
     evidence = _summarise(ratios.of_samples, offset, same)
     if draws is not None:

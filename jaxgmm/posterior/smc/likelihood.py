@@ -8,6 +8,7 @@ deviations from the current means, so that no digits are lost to cancellation.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -16,18 +17,25 @@ import jax.numpy as jnp
 from ... import covariance
 from ...chunking import particle_rows_per_chunk
 from ...density import quadratic_coefficients
+from ...incomplete.conditional import conditional
+from ...incomplete.observations import Data, Observations
 from ...row_sums import FirstRows, Weight, sum_over_rows, vary_with, weight_array, weight_or_ones
 from ..conditionals import GibbsState
+from ..likelihood import log_likelihoods
 from .labels import are_written_out, pairs_of_features, whitened_deviations
 from .moves import joint_of_particles
 
+_AT_ONCE = 64  # number of particles whose likelihoods of incomplete rows are computed at the same time
 
-def log_likelihood_of_particles(states: GibbsState, y: jax.Array, weight: Weight, covariance_type: str) -> jax.Array:
+
+def log_likelihood_of_particles(states: GibbsState, y: Data, weight: Weight, covariance_type: str) -> jax.Array:
     """Return sum_n w_n (log p(y_n | theta_m) - log N(y_n | 0, I)) for each particle m, (M,).
 
     For standardised rows, the difference is near zero, where float32 is accurate. The function can be differentiated once with
     respect to the particles. `log_likelihood_under_normal` returns the number that was subtracted.
     """
+    if isinstance(y, Observations):
+        return _of_observations(states, y, weight, covariance_type)
     fixed = jax.lax.stop_gradient(states)
     value, sums = _value_and_sums(fixed, y, weight, covariance_type)
 
@@ -40,9 +48,36 @@ def log_likelihood_of_particles(states: GibbsState, y: jax.Array, weight: Weight
     return value + linear - jax.lax.stop_gradient(linear)
 
 
-def log_likelihood_under_normal(y: jax.Array, weight: Weight) -> jax.Array:
-    """Return the log-likelihood of the rows y (N, D) under the normal distribution N(0, I), ()."""
-    return (weight_or_ones(weight, y.shape[:1], y.dtype) * _log_normal(y)).sum()
+def log_likelihood_under_normal(y: Data, weight: Weight) -> jax.Array:
+    """Return the log-likelihood of the rows y (N, D), or of observations, under the normal distribution N(0, I), ()."""
+    log_normal = _log_normal_of_observed(y) if isinstance(y, Observations) else _log_normal(y)
+    return (weight_or_ones(weight, y.shape[:1], y.dtype) * log_normal).sum()
+
+
+def _of_observations(states: GibbsState, y: Observations, weight: Weight, covariance_type: str) -> jax.Array:
+    """Return the result of `log_likelihood_of_particles` for observations. The gradient takes a second pass over the rows."""
+    m, k, d = states.means.shape
+
+    def of_chunk(rows: tuple[Observations, jax.Array], w: jax.Array, state: GibbsState) -> jax.Array:
+        part, origin = rows
+        difference = log_likelihoods(state.log_weights, state.means, state.factors, part, covariance_type) - origin
+        return jnp.where(w > 0, w * difference, 0).sum()
+
+    chunk, origin = particle_rows_per_chunk(k * d * (d + 2), d, _AT_ONCE), _log_normal_of_observed(y)
+
+    def of_one(state: GibbsState) -> jax.Array:
+        return sum_over_rows(of_chunk, (y, origin), weight, chunk, (state,))
+
+    # with the checkpoint, the gradient does not need the matrices of all rows and particles at the same time
+    return jax.lax.map(jax.checkpoint(of_one), states, batch_size=min(_AT_ONCE, m))
+
+
+def _log_normal_of_observed(y: Observations) -> jax.Array:
+    """Return the log density (N,) of the observed values under N(0, I) and the noise; limits and labels are left out."""
+    d, dtype = y.shape[1], y.dtype
+    rows = dataclasses.replace(y, lower=None, upper=None, allowed=None)
+    factors = covariance.factorize(jnp.eye(d, dtype=dtype)[None], "full", d)
+    return conditional(jnp.zeros((1, d), dtype), factors, rows, "full", with_gain=False).log_normal[0]
 
 
 def _log_normal(y: jax.Array) -> jax.Array:

@@ -28,6 +28,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ... import covariance
+from ...em.batch.restarts import identified
+from ...incomplete.observations import Observations
 from ...mixture import Mixture
 from ...priors.interface import ComponentSums
 from ...progress import advance_by
@@ -85,13 +87,14 @@ class Model(NamedTuple):
     """The standardised problem and its unconstrained space.
 
     present: (K,) booleans, True for the present components. shape: a mixture with the shape and covariance type of the
-    particles.
+    particles. groups: numbers (K,) that are equal for components that may exchange places.
     """
 
     problem: StandardizedProblem
     space: UnconstrainedSpace
     present: jax.Array
     shape: Mixture
+    groups: jax.Array
 
     @property
     def covariance_type(self) -> str:
@@ -167,8 +170,8 @@ class Model(NamedTuple):
         return covariance.storage_shape(self.covariance_type, k, d)[0] == k
 
     def permute(self, key: jax.Array, z: jax.Array) -> jax.Array:
-        """Exchange components with the same prior concentration at random in a point z (P,)."""
-        order = random_order(key, self.problem.prior.weight_concentration, self.present)
+        """Exchange components of the same group at random in a point z (P,)."""
+        order = random_order(key, self.groups, self.present)
         parts = self.space.unravel(z)
         sticks = to_sticks(from_sticks(parts.pop("weights"))[order])
         # All components share a tied covariance, so it is not permuted.
@@ -193,7 +196,10 @@ def run_likelihood_tempering(
     ones = jnp.ones(k, standard.y.dtype)
     unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=ones.dtype), (k, d, d)), covariance_type, ones)
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
-    model = Model(standard, make_unconstrained_space(standard, shape), present, shape)
+    groups = standard.prior.weight_concentration
+    if isinstance(standard.y, Observations):
+        groups = identified(standard.y, groups)
+    model = Model(standard, make_unconstrained_space(standard, shape), present, shape, groups)
 
     def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:
         return jax.vmap(lambda key, run: _move(key, run, model, effort))(keys, runs)

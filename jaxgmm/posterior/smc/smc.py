@@ -13,14 +13,15 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...covariance.types import as_covariance_type
-from ...inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
+from ...incomplete.observations import Observations, check_match
+from ...inputs import as_dtype, as_rows, check_draws, check_sampling_options, shapes_of_mixture
 from ...mixture import MixtureLike, as_mixture
 from ...padding import pad_data
 from ...priors.functions import log_prior
 from ...priors.interface import MixturePrior, check_normalised, check_prior
 from ...progress import program_bar
 from ...row_sums import Weight
-from ...validation import as_weighted_data, check_choice, check_count, check_progress, is_traced
+from ...validation import check_choice, check_count, check_progress, is_traced
 from ..conditionals import check_closed_forms, check_integer_weights
 from ..result import Posterior, in_dtype, warn_if_unreliable
 from ..standardization import from_standard, log_volume_of_present, standardise
@@ -39,7 +40,7 @@ _PERCENT = 100  # steps of the progress bar of likelihood tempering; each step i
 @public
 def smc(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_components: int,
@@ -84,7 +85,8 @@ def smc(
 
     Args:
         key: a random key.
-        x: (N, D).
+        x: (N, D), or `observations`, with which only tempering="likelihood" is possible. Components that labels of rows
+            distinguish are not permuted.
         prior: a proper Prior or IndependentPrior. A prior that is scaled to the data, as by `default_prior`, is accepted. The
             evidence then depends on a prior that was chosen with the same data, and may be compared only between models with
             the same prior.
@@ -145,22 +147,23 @@ def smc(
     check_count(num_components, "num_components")
     covariance_type = as_covariance_type(covariance_type)
     check_progress(progress)
-    x, weight = as_weighted_data(x, sample_weight)
-    if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    check_prior(prior, num_components, x.shape[1], covariance_type)
+    data, weight = as_rows(x, sample_weight)
+    check_match(data, num_components, covariance_type)
+    if len(data) == 0:
+        raise ValueError(f"x has shape {data.shape}: no rows; at least one was expected.")
+    check_prior(prior, num_components, data.shape[1], covariance_type)
     check_normalised(prior, covariance_type, "smc")
-    tempering = _check_tempering(tempering, prior, weight)
+    tempering = _check_tempering(tempering, prior, weight, is_incomplete=isinstance(data, Observations))
     present = _as_present(present, num_components)
-    check_draws(shapes_of_mixture(num_components, x, covariance_type), num_samples, num_chains)
-    prior = jax.tree.map(partial(as_dtype, dtype=x.dtype), prior)
-    traced = is_traced(key, x, weight, prior, present)
-    rows = len(x) if traced or weight is None else int((np.asarray(weight) > 0).sum())
+    check_draws(shapes_of_mixture(num_components, data, covariance_type), num_samples, num_chains)
+    prior = jax.tree.map(partial(as_dtype, dtype=data.dtype), prior)
+    traced = is_traced(key, data, weight, prior, present)
+    rows = len(data) if traced or weight is None else int((np.asarray(weight) > 0).sum())
     total, unit = (rows, " rows") if tempering == "data" else (_PERCENT, " percent of a run")
-    x, weight = pad_data(x, weight, key, prior, present)
+    padded, weight = pad_data(data, weight, key, prior, present)
     options = {"covariance_type": covariance_type, "num_samples": num_samples, "num_chains": num_chains}
     with program_bar(num_chains * total, unit, False if traced else progress) as bar:
-        posterior = _sample(key, (x, weight, prior, present), bar, **options, tempering=tempering)
+        posterior = _sample(key, (padded, weight, prior, present), bar, **options, tempering=tempering)
         if not traced:
             warn_if_unreliable(posterior)
     return posterior
@@ -169,7 +172,7 @@ def smc(
 def smc_like_start(
     key: jax.Array,
     start: MixtureLike,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     num_samples: int = 1000,
@@ -198,11 +201,13 @@ def smc_like_start(
     )
 
 
-def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight) -> str:
-    """Return "data" or "likelihood". Raise an error if `tempering` is invalid, or excludes the prior or the weights."""
+def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight, *, is_incomplete: bool) -> str:
+    """Return "data" or "likelihood"; raise an error if `tempering` is invalid, or does not suit the other arguments."""
     if tempering is None:
-        tempering = "data" if prior.has_closed_forms else "likelihood"
+        tempering = "data" if prior.has_closed_forms and not is_incomplete else "likelihood"
     check_choice(tempering, "tempering", TEMPERINGS)
+    if tempering == "data" and is_incomplete:
+        raise ValueError('tempering="data" was given with observations, which enter together: use tempering="likelihood".')
     if tempering == "data":
         check_closed_forms(prior, "smc", remedy='use tempering="likelihood"')
         check_integer_weights(weight, "smc", remedy='use tempering="likelihood"')

@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from ...mixture import Mixture
-from ...row_sums import total_weight
 from ..mixing import Mixing, judge_mixing, label_invariant_draws, measure_mixing
 from ..result import PosteriorStatus
-from ..standardization import StandardizedProblem
+from ..standardization import StandardizedProblem, log_volume_of_data
 from .particles import Particles, Records
 
 _FEWEST_PARENTS = 0.1  # the status is DEGENERATE if a smaller share of the particles of a run survived a stage
@@ -20,8 +19,7 @@ def summarise_runs(
     runs: Particles, mixture: Mixture, log_density: jax.Array, standard: StandardizedProblem
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Return the statistics and the status of several runs. The mixture holds the draws (C, S, ...) in standardised units."""
-    total = total_weight(standard.weight, len(standard.y), standard.y.dtype)
-    log_evidence = runs.log_evidence - total * jnp.log(standard.scale).sum()
+    log_evidence = runs.log_evidence + log_volume_of_data(standard)
     mixing = measure_mixing(label_invariant_draws(mixture, log_density), in_time=False)
     stats = {
         "log_evidence": log_evidence,

@@ -10,7 +10,7 @@ import pytest
 import jaxgmm
 from jaxgmm import chunking
 from jaxgmm.em.batch import fit_many as fit_many_module
-from jaxgmm.em.batch.restarts import _identified, best_of, largest_first
+from jaxgmm.em.batch.restarts import best_of, identified, largest_first
 from jaxgmm.em.result import ComponentStatus, Fit, Status, has_degenerate_component
 
 from helpers import slow_unless
@@ -143,9 +143,9 @@ def test_weights_are_repetition():
 def test_labelled_components_keep_their_places():
     """Only components that labels and concentrations do not distinguish may exchange places."""
     rows = jaxgmm.observations(np.zeros((3, 1)), labels=[1, -1, -1])
-    groups = np.asarray(_identified(rows, np.ones(4)))
+    groups = np.asarray(identified(rows, np.ones(4)))
     assert groups[0] == groups[2] == groups[3] != groups[1]
-    assert len(set(np.asarray(_identified(rows, np.array([1.0, 1.0, 2.0, 1.0]))))) == 3
+    assert len(set(np.asarray(identified(rows, np.array([1.0, 1.0, 2.0, 1.0]))))) == 3
 
 
 @pytest.mark.slow

@@ -1,0 +1,150 @@
+"""Functions of posteriors that take observations: each result by a loop over rows or by a fit of the same replicate."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from incomplete_rows import ALLOWED, LABELS, VARIANCES, D, X
+
+import jaxgmm
+from jaxgmm.incomplete.replicates import as_design, draw_like
+from jaxgmm.posterior.bootstrap import _dirichlet_weights, _multinomial_counts
+
+from helpers import random_data, random_mixture
+
+ROWS = {"missing": {}, "noise": {"noise": VARIANCES, "labels": ALLOWED}}
+
+
+def some_posterior(kind="full", num_draws=4):
+    """Return draws near one mixture, in one chain, and this mixture."""
+    center = random_mixture(0, kind, d=D)
+    draws = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (1, num_draws, *leaf.shape)), center)
+    shift = 0.1 * jnp.arange(num_draws, dtype=center.means.dtype)[None, :, None, None]
+    draws = dataclasses.replace(draws, means=draws.means + shift)
+    return jaxgmm.Posterior(draws, jnp.zeros((1, num_draws)), None, jnp.array(0), {}, "gibbs"), center
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("kind", ROWS)
+def test_averages_over_draws_by_a_loop(kind):
+    """Predictive densities, co-clustering, responsibilities and entropies are averages of the functions of one mixture."""
+    rows, (posterior, center) = jaxgmm.observations(X, **ROWS[kind]), some_posterior()
+    posterior = jaxgmm.relabel(posterior, center, rows)
+    draws = [posterior.mixture[0, s] for s in range(4)]
+    densities = np.stack([jaxgmm.log_prob(draw, rows) for draw in draws])
+    np.testing.assert_allclose(jaxgmm.predictive_log_prob(posterior, rows), np.log(np.exp(densities).mean(0)), rtol=1e-10)
+    r = np.stack([jaxgmm.responsibilities(draw, rows) for draw in draws])
+    np.testing.assert_allclose(jaxgmm.predictive_responsibilities(posterior, rows), r.mean(0), atol=1e-12)
+    together = np.einsum("sik,sjk->ij", r, r) / 4
+    np.fill_diagonal(together, 1)
+    np.testing.assert_allclose(jaxgmm.coclustering(posterior, rows), together, atol=1e-12)
+    within = -(r * np.log(np.where(r > 0, r, 1))).sum(-1).mean(0)
+    np.testing.assert_allclose(jaxgmm.assignment_entropy(posterior, rows, kind="within"), within, atol=1e-12)
+    if kind == "noise":
+        found = jaxgmm.partition(posterior, rows).labels
+        np.testing.assert_array_equal(found[LABELS == 0], found[np.argmax(LABELS == 0)])
+
+
+@pytest.mark.usefixtures("x64")
+def test_labels_identify_components():
+    """Swapped draws return to the order of the reference, unless labels of rows tell the components apart."""
+    posterior, center = some_posterior()
+    mixture = jax.tree.map(lambda leaf: jnp.take(leaf, jnp.array([1, 0, 2]), axis=2), posterior.mixture)
+    swapped = dataclasses.replace(posterior, mixture=mixture)
+    plain, labelled = jaxgmm.observations(X), jaxgmm.observations(X, labels=np.where(LABELS > 1, -1, LABELS))
+    np.testing.assert_array_equal(jaxgmm.relabel(swapped, center, plain).mixture.means, posterior.mixture.means)
+    for method in ("assignment", "kl"):
+        np.testing.assert_array_equal(jaxgmm.relabel(swapped, center, labelled, method=method).mixture.means, mixture.means)
+
+
+@pytest.mark.usefixtures("x64")
+def test_arviz_has_the_densities_of_the_observed_values():
+    """The log-likelihoods are those of the rows, a row of weight 2 is two observations, and missing values are NaN."""
+    pytest.importorskip("arviz")
+    weight = 1.0 + (np.arange(len(X)) == 3)
+    rows, (posterior, _) = jaxgmm.observations(X, noise=VARIANCES, sample_weight=weight), some_posterior()
+    found = jaxgmm.to_arviz(posterior, rows)
+    index = np.repeat(np.arange(len(X)), weight.astype(int))
+    expected = np.asarray(jaxgmm.log_prob(posterior.mixture, rows))[..., index]
+    np.testing.assert_allclose(found.log_likelihood["x"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(np.isnan(found.observed_data["x"]), np.isnan(X[index]))
+    assert "posterior_predictive" not in found
+
+
+def two_clusters(dtype=float, *, noise=True):
+    """Return 40 rows of two clusters, in which a fifth of the second column is missing."""
+    rng = np.random.default_rng(0)
+    x = random_data(0, n=40, d=2) + 9 * (np.arange(40) % 2)[:, None]
+    x[rng.random(40) < 0.2, 1] = np.nan
+    return jaxgmm.observations(x.astype(dtype), noise=np.full(2, 0.1) if noise else None)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("scheme", ["nonparametric", "weighted-likelihood", "parametric"])
+def test_bootstrap_fits_each_replicate(scheme):
+    """Each draw is the fit of its replicate, made here from the same random numbers, and its density is that of the data."""
+    rows = two_clusters()
+    start = jaxgmm.initialize(jax.random.key(0), rows, num_components=2, covariance_type="diag")
+    options = {"tol": 1e-6, "max_iter": 200}
+    draws = jaxgmm.bootstrap(jax.random.key(1), start, rows, kind=scheme, num_samples=3, **options)
+    own = rows.with_own_noise()
+    for s, key in enumerate(jax.random.split(jax.random.key(1), 3)):
+        if scheme == "parametric":
+            replicate = draw_like(key, start, as_design(rows, None, "test"))
+        else:
+            count = jnp.array(40)
+            weight = (
+                _multinomial_counts(key[None], own, None, count, 40)
+                if scheme == "nonparametric"
+                else _dirichlet_weights(key[None], own, None)
+            )[0]
+            replicate = dataclasses.replace(own, weight=weight)
+        fit = jaxgmm.fit(start, replicate, **options)
+        order = np.asarray(draws.stats["permutation"])[0, s]
+        np.testing.assert_allclose(draws.mixture.means[0, s], fit.mixture.means[order], rtol=1e-6)
+        np.testing.assert_allclose(draws.log_density[0, s], jaxgmm.log_prob(draws.mixture[0, s], rows).sum(), rtol=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_replicates_have_the_law_of_the_observations():
+    """Values are missing where they were, the moments are those of mixture plus noise, and known labels are drawn again.
+
+    The z-scores of 12 moments are below 5: a false failure has probability 7e-6; the key is fixed.
+    """
+    mixture = jaxgmm.make_mixture([0.3, 0.7], [[0.0, 1.0], [4.0, 2.0]], [np.eye(2)] * 2)
+    x = np.where(np.arange(8)[:, None] % np.array([2, 3]) == 0, np.nan, 1.0)[1:]
+    labels = np.array([0, -1, 1, -1, 0, 1, -1])[: len(x)]
+    x[5] = [1.0, np.nan]
+    design = as_design(jaxgmm.observations(x, noise=[0.5, 2.0], labels=labels), None, "test")
+    drawn = jax.vmap(lambda key: draw_like(key, mixture, design))(jax.random.split(jax.random.key(0), 4000))
+    values, mask = np.asarray(drawn.x), np.asarray(design.mask())
+    assert (values[:, ~mask] == 0).all()
+    mean, variance = np.array([2.8, 1.7]), np.array([1 + 16 * 0.21 + 0.5, 1 + 0.21 + 2.0])
+    z = (values.mean(0) - mean) / np.sqrt(variance / 4000)
+    assert (abs(z[mask]) < 5).all()
+    ratio = values.var(0)[mask] / np.broadcast_to(variance, mask.shape)[mask]
+    assert (abs(ratio - 1) < 5 * np.sqrt(3 / 4000)).all()
+    new = np.asarray(drawn.allowed)
+    assert (new[:, labels < 0] == -1).all()
+    assert abs(new[:, labels >= 0].mean(0) - 0.7).max() < 5 * np.sqrt(0.21 / 4000)
+
+
+def test_float32_and_designs_that_are_refused():
+    """The draws are in float32; partly known labels, limits and weights that are not whole numbers are named."""
+    rows = two_clusters(np.float32, noise=False)
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 2, covariance_type="diag")
+    draws = jaxgmm.bootstrap(jax.random.key(0), start, rows, num_samples=2, tol=1e-4)
+    assert draws.mixture.means.dtype == np.float32
+    cases = [
+        ("labels allows several", {"labels": np.tile([True, True, False], (3, 1))}),
+        ("does not take limits", {"limits": (None, [[np.inf], [5.0], [np.inf]])}),
+        ("whole numbers were expected", {"sample_weight": [1.0, 0.5, 2.0]}),
+    ]
+    for message, options in cases:
+        given = jaxgmm.observations(np.array([[1.0], [np.nan] if "limits" in options else [2.0], [3.0]]), **options)
+        with pytest.raises(ValueError, match=message):
+            as_design(given, given.weight, "bootstrap")
+    repeated = as_design(jaxgmm.observations(np.array([[1.0], [2.0]]), noise=[0.1], sample_weight=[2.0, 0.0]), [2.0, 0.0], "x")
+    np.testing.assert_array_equal(repeated.x, [[1.0], [1.0]])
