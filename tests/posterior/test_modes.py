@@ -79,6 +79,7 @@ def test_error_of_a_mass_is_the_larger_of_two():
     assert one.mass(same) == pytest.approx((0.5, 0.05))
 
 
+@pytest.mark.slow
 def test_one_component_has_one_mode():
     prior = jaxgmm.default_prior(X, num_components=1)
     start = jaxgmm.from_labels(X, [0] * len(X), num_components=1)
