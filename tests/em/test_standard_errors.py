@@ -149,6 +149,7 @@ def test_standard_errors_of_the_bootstrap(code, x64):
         np.testing.assert_allclose(getattr(errors, name), spread, rtol=0.2, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_shared_shape_and_orientation(x64):
     """The standard errors of VEE are those of another parametrisation: exp(v_k) L L' with |L| = 1, by the delta method."""
     rng = np.random.default_rng(1)
