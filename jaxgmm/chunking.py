@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -18,7 +19,12 @@ GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays
 # number of EM steps of a batch after which the data sets that have converged are set aside; 4 to 16 steps were equally fast
 STEPS_PER_ROUND = 8
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
+# data sets of different lengths share a program as long as their padded rows are at most this multiple of the rows at powers of
+# two; if they have fewer than `_FREE_ROWS` rows together, they may be padded as if they had that many
+_MOST_PADDING, _FREE_ROWS = 1.5, 1 << 17
 SMALLEST_BATCH = 256  # rows; shorter batches of a fit over batches are padded to this length
+# with this many components or more, operations on arrays (K, D, N) are replaced by matrix products where that is possible
+MANY_COMPONENTS = 64
 LARGEST_PADDED = 1 << 17  # rows; longer data sets are not padded
 _MANY_ROWS = 2048  # rows; with more rows, the time of an EM step is nearly proportional to the number of rows
 _LENGTHS_PER_OCTAVE = (8, 12)  # a padded length is about 2^(i / 8) for an integer i, and 2^(i / 12) above `_MANY_ROWS` rows
@@ -43,6 +49,8 @@ _POTENTIAL_NUMBERS = 1 << 16
 # candidates for a start take their short EM runs at the same time if rows x components x features, summed over these runs, is
 # at most this number
 _SHORT_RUN_NUMBERS = 1 << 16
+# candidates for a start are compared only if rows x components x features is at most this number for one candidate
+_CANDIDATE_NUMBERS = 1 << 24
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
 _STORED_FEATURES = 1 << 22  # the quadratic features of all rows are stored only if they have at most this many entries
@@ -129,6 +137,11 @@ def short_runs_per_batch(numbers_per_run: int) -> int:
     """Return the number of short EM runs at the same time: a power of two, on a CPU at most 8 so that the cache holds them."""
     scale = scale_for_accelerator(1, 64)
     return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
+
+
+def can_compare_starts(numbers: int) -> bool:
+    """Return whether candidates for a start can be compared; `numbers` is rows x components x features of one candidate."""
+    return numbers <= scale_for_accelerator(_CANDIDATE_NUMBERS, 16)
 
 
 def can_store_features(numbers: int) -> bool:
@@ -224,8 +237,21 @@ def padded_length(num_rows: int) -> int:
 
 
 def bucket_lengths(lengths: np.ndarray) -> np.ndarray:
-    """Return the padded length of each data set: the next power of two, at least `SMALLEST_BUCKET`."""
-    return 2 ** np.ceil(np.log2(np.maximum(lengths, SMALLEST_BUCKET))).astype(int)
+    """Return the padded length of each data set: a power of two, at least `SMALLEST_BUCKET`.
+
+    Two programs are compiled for each padded length, which takes seconds, while padding costs time only in proportion to the
+    rows. Therefore, each data set is first padded to the next power of two, and then the shortest lengths are raised to the
+    next longer one, as long as all data sets together have at most `_MOST_PADDING` times as many rows as before.
+    """
+    padded = 2 ** np.ceil(np.log2(np.maximum(lengths, SMALLEST_BUCKET))).astype(int)
+    limit = _MOST_PADDING * max(padded.sum(), _FREE_ROWS)
+    used = np.unique(padded)
+    for length, longer in pairwise(used):
+        raised = np.where(padded == length, longer, padded)
+        if raised.sum() > limit:
+            break
+        padded = raised
+    return padded
 
 
 def num_threads() -> int:

@@ -42,3 +42,16 @@ def test_no_batch_is_empty():
     assert chunking.hessian_columns_per_batch(huge) == chunking.potentials_per_batch(huge) == 1
     assert chunking.replicates_per_batch(huge) == chunking.density_rows_per_chunk(huge) == 1
     assert chunking.calibration_batch(10, huge, 1, 1) == 1
+
+
+def test_data_sets_of_different_lengths_share_programs():
+    """Lengths are powers of two; few rows share one length, and padding adds at most half to the rows at powers of two."""
+    rng = np.random.default_rng(0)
+    few, many = np.array([50, 300, 2000]), rng.integers(50, 4001, 1000) // rng.integers(1, 4, 1000) + 10
+    assert chunking.bucket_lengths(few).tolist() == [2048] * 3
+    padded, powers = chunking.bucket_lengths(many), 2 ** np.ceil(np.log2(many)).astype(int)
+    assert len(set(padded)) < len(set(powers))
+    assert (padded >= powers).all()
+    assert padded.sum() <= 1.5 * powers.sum()
+    short = np.array([100] * 100_000 + [2000])
+    assert set(chunking.bucket_lengths(short)) == {128, 2048}  # one long data set does not make all others long

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from .. import covariance
 from ..calls import public
-from ..chunking import start_rows
+from ..chunking import can_compare_starts, start_rows
 from ..covariance import types as covariance_types
 from ..covariance.types import as_covariance_type
 from ..density import log_joint, safe_log
@@ -64,8 +64,9 @@ def initialize(
     A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the candidate
     with the largest likelihood. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned
     only if all candidates have such a cluster. The centres are computed from at most max(2048, 64 K) rows. If x has more rows,
-    a subsample of this size is drawn in proportion to the weights. The moments are always computed from all rows. The same key
-    gives the same start for the same rows in the same order.
+    a subsample of this size is drawn in proportion to the weights. If K times D times the number of these rows exceeds 2^24 on
+    a CPU, only one candidate is made, because the likelihoods would take too long. The moments are always computed from all
+    rows. The same key gives the same start for the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
@@ -239,16 +240,23 @@ def _search_centers(
     k, covariance_type, method = options
     steps = MAX_LLOYD_STEPS[method]
 
-    def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def seeds_of(uniform: jax.Array) -> jax.Array:
         seeds = plus_plus_seeds(uniform, points, weight)
-        if num_present is not None:  # move the centres of absent components far away from all points
-            seeds = jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(points).max()))
-        centers = lloyd(points, weight, seeds, steps)
+        if num_present is None:
+            return seeds
+        # move the centres of absent components far away from all points
+        return jnp.where(jnp.arange(k)[:, None] < num_present, seeds, 10 * (1 + abs(points).max()))
+
+    def candidate(uniform: jax.Array) -> tuple[jax.Array, jax.Array]:
+        centers = lloyd(points, weight, seeds_of(uniform), steps)
         return centers, _cluster_log_likelihood(
             points, weight, centers, k if num_present is None else num_present, covariance_type
         )
 
     trials = num_trials(k)
+    if not can_compare_starts(k * points.size):
+        uniform = jax.random.uniform(key, (k, trials), points.dtype)
+        return lloyd(points, weight, seeds_of(uniform), steps)
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))
     # candidates may be equal except for the order of their components; the first one is taken, so that the choice does not
     # depend on rounding

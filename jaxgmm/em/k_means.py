@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
+from ..chunking import MANY_COMPONENTS
 from ..devices.row_shards import ShardedRows, cumulative_sums, search_sums, take_rows
 from ..row_sums import vary_with, weight_or_ones
 
@@ -76,15 +77,18 @@ def plus_plus_seeds(
 
     Each seed is the best of `trials` candidate points. A point is drawn with probability proportional to its weight times its
     squared distance from the nearest seed so far. All squared distances above `cap` count as `cap`, so that a small cap keeps
-    outliers from attracting the seeds. If `given` holds centres (K, D) and which of them are known, (K,), the known centres are
-    kept, and only the other ones are drawn.
+    outliers from attracting the seeds. With `MANY_COMPONENTS` seeds or more, the squared distances are computed by a matrix
+    product, and those that its rounding error can hide count as 0. If `given` holds centres (K, D) and which of them are known,
+    (K,), the known centres are kept, and only the other ones are drawn.
     """
+    sizes = (points**2).sum(0)
+    squared_distances = _squares_by_product if len(uniform) >= MANY_COMPONENTS else _squares_of_differences
 
     def add_seed(distance: jax.Array, drawn: tuple) -> tuple[jax.Array, jax.Array]:
         uniform, known = drawn
         potential = weight * distance
         candidates = points[:, _draw(uniform, jnp.where(potential.sum() > 0, potential, weight))]  # (D, trials)
-        squares = ((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0)  # (trials, N)
+        squares = squared_distances(points, sizes, candidates)
         closer = jnp.minimum(jnp.minimum(squares, cap), distance)
         best = (closer @ weight).argmin()
         if known is None:
@@ -92,11 +96,27 @@ def plus_plus_seeds(
         return jnp.where(known[1], distance, closer[best]), jnp.where(known[1], known[0], candidates[:, best])
 
     # before the first seed, every point gets the same distance, which exceeds the distance between any two points
-    unseeded = jnp.full(len(weight), jnp.minimum(1 + 4 * (points**2).sum(0).max(), cap))
+    unseeded = jnp.full(len(weight), jnp.minimum(1 + 4 * sizes.max(), cap))
     if given is not None:
         squares = ((points[None] - given[0][:, :, None]) ** 2).sum(1)  # (K, N)
         unseeded = jnp.minimum(unseeded, jnp.where(given[1][:, None], squares, jnp.inf).min(0))
     return jax.lax.scan(add_seed, vary_with(unseeded, points, weight, uniform), (uniform, given))[1]
+
+
+def _squares_of_differences(points: jax.Array, sizes: jax.Array, candidates: jax.Array) -> jax.Array:
+    """Return the squared distances (trials, N) of points (D, N) from candidates (D, trials)."""
+    return ((points[:, None, :] - candidates[:, :, None]) ** 2).sum(0)
+
+
+def _squares_by_product(points: jax.Array, sizes: jax.Array, candidates: jax.Array) -> jax.Array:
+    """Return the same, computed by a matrix product; `sizes` (N,) are the squared lengths of the points.
+
+    Each term is rounded by about eps times its size. Results that are not larger than this error become 0, so that copies of a
+    seed are never drawn.
+    """
+    both = sizes[None] + (candidates**2).sum(0)[:, None]
+    squares = both - 2 * covariance.einsum("dt,dn->tn", candidates, points)
+    return jnp.where(squares > 8 * math.sqrt(len(points)) * jnp.finfo(points.dtype).eps * both, squares, 0)
 
 
 def nearest_centers(points: jax.Array, centers: jax.Array, allowed: jax.Array | None = None) -> jax.Array:

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
-from ..chunking import rows_per_chunk
+from ..chunking import MANY_COMPONENTS, rows_per_chunk
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
@@ -38,9 +38,9 @@ from ..row_sums import Weight, has_weights, nonzero, sum_over_rows, zero_silence
 # negligible for any tolerance (2e-12 in float64). Larger errors than at the second number (4e-10) are never permitted.
 _SQUARES = {"float64": (1e4, 2e6), "float32": (64.0, 64.0)}
 
-# With many components, the whitened kernel can compute one in 16 or one in 4 of them, and the quadratic kernel the others. For
-# K=1024, D=128 and diagonal covariances, the whitened kernel takes 40 times as long as the quadratic kernel.
-_MANY_COMPONENTS, _SHARES_OF_NARROW = 64, (16, 4)
+# With `MANY_COMPONENTS` or more, the whitened kernel can compute one in 16 or one in 4 of them, and the quadratic kernel the
+# others. For K=1024, D=128 and diagonal covariances, the whitened kernel takes 40 times as long as the quadratic kernel.
+_SHARES_OF_NARROW = (16, 4)
 
 # count, first, second and log_likelihood, with the same meaning as in `Moments`
 WhitenedSums: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
@@ -107,7 +107,8 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
     """Return a function that chooses the kernel by its first argument, the result of `are_far`.
 
     By default, a vmapped `cond` runs both branches for every member of the batch. With the batching rule that is defined here,
-    the whitened kernel runs only if at least one member needs it.
+    the whitened kernel runs only if at least one member needs it. A batch of one member, as of data with many rows, is computed
+    without a batch axis, and can therefore also use the kernel for a few narrow components.
     """
     whitened, quadratic = partial(whitened_component_sums, chunk), partial(_quadratic_component_sums, chunk)
 
@@ -118,7 +119,11 @@ def _make_either_kernel(chunk: int) -> Callable[..., tuple[ComponentSums, jax.Ar
         return jax.lax.switch(kernel_index(far, numbers), [partial(quadratic, False), *mixed, whitened], mixture, factors, rows)
 
     @either.def_vmap
-    def either_batched(_: int, is_batched: list, far: jax.Array, *arguments: Any) -> tuple:
+    def either_batched(size: int, is_batched: list, far: jax.Array, *arguments: Any) -> tuple:
+        if size == 1:
+            member = jax.tree.map(lambda leaf, flag: leaf[0] if flag else leaf, [far, *arguments], list(is_batched))
+            sums = jax.tree.map(lambda leaf: leaf[None], either(*member))
+            return sums, jax.tree.map(lambda _: True, sums)
         axes = tuple(jax.tree.map(lambda flag: 0 if flag else None, is_batched[1:]))
         near_sums = jax.vmap(partial(quadratic, True), in_axes=axes)(*arguments)
 
@@ -136,7 +141,7 @@ def numbers_of_narrow(mixture: Mixture) -> list[int]:
     """Return the numbers of components that the whitened kernel can compute while the quadratic kernel computes the others."""
     k = mixture.num_components
     has_own_covariances = len(mixture.covariances) == k
-    return [0, *(k // share for share in _SHARES_OF_NARROW if has_own_covariances and k >= _MANY_COMPONENTS)]
+    return [0, *(k // share for share in _SHARES_OF_NARROW if has_own_covariances and k >= MANY_COMPONENTS)]
 
 
 def kernel_index(far: jax.Array, numbers: list[int]) -> jax.Array:

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..chunking import rows_per_chunk, short_run_rows, short_runs_per_batch
+from ..chunking import can_compare_starts, rows_per_chunk, short_run_rows, short_runs_per_batch
 from ..covariance import types as covariance_types
 from ..covariance.estimates import Member
 from ..mixture import Mixture
@@ -121,7 +121,9 @@ def restart_starts(
 ) -> Mixture:
     """Return the starts (num_fitted,) that are fitted to the end, from validated data.
 
-    If `num_restarts` is 1, there is one start, which is the start of `initialize`; there is then no `member`.
+    If `num_restarts` is 1, there is one start, which is the start of `initialize`; there is then no `member`. If there is no
+    `member`, and D, K and the number of rows are so large that short runs of EM would take too long
+    (`chunking.can_compare_starts`), all starts are starts of `initialize`.
 
     Args:
         key: a random key.
@@ -139,8 +141,11 @@ def restart_starts(
         return jax.tree.map(lambda leaf: leaf[None], start)
     weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
-    key_rows, key_numbers = jax.random.split(key)
     size = short_run_rows(k - 1 + k * d + covariance_types.num_free(options.covariance_type, k, d))
+    if member is None and not can_compare_starts(k * d * min(size, len(x))):
+        keys = jax.random.split(key, num_fitted(num_restarts))
+        return jax.lax.map(lambda key: initialize_validated(key, x, weight, num_present, options=options), keys)
+    key_rows, key_numbers = jax.random.split(key)
     rows, weight = subsample(key_rows, repeat_valid_row(x, weight), weight, size)
     present = options.num_components if num_present is None else num_present
     numbers = _draw_numbers(key_numbers, rows, k, num_restarts)

@@ -22,6 +22,17 @@ def test_moments_of_groups(covariance_type, x64):
     assert_mixtures_close(hard, oracle.mixture_of_groups(X, np.eye(3)[labels], w, covariance_type), 1e-10)
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_moments_of_many_groups(covariance_type, x64):
+    """With 64 groups or more, the scatters of labels come from one matrix product and equal those of responsibilities."""
+    labels, w = np.arange(60) % 20 * 3, random_weight(0)
+    kind = {"covariance_type": covariance_type, "sample_weight": w}
+    far = X + 1e4
+    hard = jaxgmm.from_labels(far, labels, num_components=64, **kind)
+    soft = jaxgmm.from_responsibilities(far, np.eye(64)[labels], **kind)
+    assert_mixtures_close(hard, soft, 1e-10)
+
+
 def test_a_label_that_never_occurs(x64):
     """Its component has weight 0, and the mean and covariance of all data."""
     mixture = jaxgmm.from_labels(X, np.zeros(60, int), num_components=3)

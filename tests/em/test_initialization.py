@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm import chunking
 from jaxgmm.chunking import start_rows
 from jaxgmm.em.initialization import START_PSEUDO_COUNT, StartOptions, _cluster_log_likelihood, initialize_batch
+from jaxgmm.em.restart_starts import restart_starts
 
 import oracle
 from helpers import (
@@ -184,3 +186,18 @@ def test_absent_components():
     keys, x = jnp.stack([jax.random.key(0)] * 2), jnp.asarray(X, jnp.float32)
     starts = initialize_batch(keys, x, None, StartOptions(4, "full", "k-means++"), num_present=jnp.array([2, 4]))
     np.testing.assert_array_equal(starts.weights > 0, [[True, True, False, False], [True] * 4])
+
+
+def test_large_problems_have_one_candidate(monkeypatch):
+    """Where candidates cannot be compared, a start is made from one candidate, and so is each start of restarts."""
+    monkeypatch.setattr(chunking, "_CANDIDATE_NUMBERS", 0)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(80, 5)) + 20 * (np.arange(80) % 4)[:, None], jnp.float32)  # no other test has this shape
+    options = StartOptions(4, "spherical", "k-means++")
+    start = jaxgmm.initialize(jax.random.key(0), x, **options._asdict())
+    assert is_sound(start)
+    np.testing.assert_allclose(start.weights, 0.25, atol=1e-6)
+    starts = restart_starts(jax.random.key(0), x, None, options, 2)
+    assert starts.weights.shape == (2, 4)
+    assert is_sound(starts[0])
+    assert (starts[0].means != starts[1].means).any()

@@ -6,7 +6,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgmm.em.k_means import _draw, cluster, lloyd, nearest_centers, plus_plus_seeds, subsample
+from jaxgmm.em.k_means import (
+    _draw,
+    _squares_by_product,
+    _squares_of_differences,
+    cluster,
+    lloyd,
+    nearest_centers,
+    plus_plus_seeds,
+    subsample,
+)
 
 from helpers import random_data, random_weight
 
@@ -95,3 +104,22 @@ def test_a_cap_keeps_seeds_off_outliers():
 
     assert share_of_outliers(jnp.inf) > 0.95
     assert share_of_outliers(0.2) < 0.25
+
+
+def test_squared_distances_by_a_matrix_product():
+    """They equal those of differences up to rounding, and are exactly 0 for copies of a seed, also far from the origin."""
+    points = jnp.concatenate([POINTS, POINTS + 30, POINTS[:, :5]], 1)
+    candidates, sizes = points[:, [3, 70]], (points**2).sum(0)
+    found = np.asarray(_squares_by_product(points, sizes, candidates))
+    expected = np.asarray(_squares_of_differences(points, sizes, candidates))
+    bound = 8 * np.sqrt(2) * np.finfo(np.float32).eps * (np.asarray(sizes)[[3, 70]][:, None] + np.asarray(sizes))
+    assert (abs(found - expected) <= bound).all()
+    assert (found[expected == 0] == 0).all()
+    assert (expected == 0).sum() >= 3
+
+
+def test_many_seeds_are_distinct_while_there_are_distinct_points():
+    """With 64 seeds, of which copies of 60 points are the only choice, each point is a seed once before any is repeated."""
+    points = jnp.concatenate([POINTS, POINTS], 1)
+    seeds = np.asarray(jax.jit(plus_plus_seeds)(jax.random.uniform(jax.random.key(0), (64, 6)), points, jnp.ones(120)))
+    assert len(np.unique(seeds[:60], axis=0)) == 60

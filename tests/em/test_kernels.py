@@ -155,6 +155,19 @@ def test_a_batch_chooses_for_each_member(x64):
         np.testing.assert_allclose(log_likelihoods[i], log_likelihood, rtol=1e-13)
 
 
+def test_a_batch_of_one_is_its_member(x64):
+    """A batch of one member has the same numbers as the member, also if only some arguments have a batch axis."""
+    for offset in (0.0, 1e4):
+        mixture, factors, rows = arguments("full", offset=offset)
+        alone, log_likelihood = jax.jit(kernels.component_sums, static_argnums=4)(mixture, factors, rows, TOL, CHUNK)
+        stack = jax.tree.map(lambda leaf: leaf[None], (mixture, factors))
+        sums = jax.vmap(lambda *one, rows=rows: kernels.component_sums(*one, rows, TOL, CHUNK))
+        found, log_likelihoods = jax.jit(sums)(*stack)
+        for name in NAMES:
+            np.testing.assert_allclose(getattr(found, name)[0], getattr(alone, name), rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(log_likelihoods, [log_likelihood], rtol=1e-14)
+
+
 def test_derivatives_are_those_of_the_whitened_kernel(x64):
     """The derivative of the log-likelihood with respect to data, weights and means is that of the exact sum."""
     mixture, factors, rows = arguments("full")

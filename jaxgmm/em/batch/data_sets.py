@@ -84,7 +84,8 @@ class DataSets:
     def batches(self) -> Iterator[Batch]:
         """Yield the batches of data sets; batches with the shortest padded length come first.
 
-        If the data sets come as a list and differ in length, the number of rows of each data set is padded to a power of two.
+        If the data sets come as a list and differ in length, the number of rows of each data set is padded to one of a few
+        powers of two (`chunking.bucket_lengths`).
         """
         for length, members in self._buckets():
             size, width = batch_of_fits(len(members), length)
