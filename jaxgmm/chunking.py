@@ -49,7 +49,7 @@ _POTENTIAL_NUMBERS = 1 << 16
 # candidates for a start take their short EM runs at the same time if rows x components x features, summed over these runs, is
 # at most this number
 _SHORT_RUN_NUMBERS = 1 << 16
-# candidates for a start are compared only if rows x components x features is at most this number for one candidate
+# with many components, candidates for a start are compared only if rows x components x features is at most this number
 _CANDIDATE_NUMBERS = 1 << 24
 _REPLICATE_NUMBERS = 1 << 24  # the weights or simulated data of a batch of bootstrap replicates have at most this many entries
 _SCORE_NUMBERS = 1 << 24  # limit of draws x points x components; above it, `compare` scores fewer draws
@@ -139,9 +139,12 @@ def short_runs_per_batch(numbers_per_run: int) -> int:
     return _power_of_two(min(8 * scale, _SHORT_RUN_NUMBERS * scale // numbers_per_run))
 
 
-def can_compare_starts(numbers: int) -> bool:
-    """Return whether candidates for a start can be compared; `numbers` is rows x components x features of one candidate."""
-    return numbers <= scale_for_accelerator(_CANDIDATE_NUMBERS, 16)
+def can_compare_starts(num_components: int, numbers: int) -> bool:
+    """Return whether candidates for a start are compared; `numbers` is rows x components x features of one candidate.
+
+    With fewer than `MANY_COMPONENTS` components they always are, because better starts are then worth the time.
+    """
+    return num_components < MANY_COMPONENTS or numbers <= scale_for_accelerator(_CANDIDATE_NUMBERS, 16)
 
 
 def can_store_features(numbers: int) -> bool:

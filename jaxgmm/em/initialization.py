@@ -64,9 +64,9 @@ def initialize(
     A candidate start consists of the moments of the clusters. The function makes eight candidates and returns the candidate
     with the largest likelihood. A candidate with a cluster of fewer than D + 1 points (2 for diag and spherical) is returned
     only if all candidates have such a cluster. The centres are computed from at most max(2048, 64 K) rows. If x has more rows,
-    a subsample of this size is drawn in proportion to the weights. If K times D times the number of these rows exceeds 2^24 on
-    a CPU, only one candidate is made, because the likelihoods would take too long. The moments are always computed from all
-    rows. The same key gives the same start for the same rows in the same order.
+    a subsample of this size is drawn in proportion to the weights. If K is at least 64, and K times D times the number of these
+    rows exceeds 2^24 on a CPU, only one candidate is made, because the likelihoods would take too long. The moments are always
+    computed from all rows. The same key gives the same start for the same rows in the same order.
 
     Covariances are shrunk a little towards the covariance of all data. They are therefore always positive definite, even if
     columns are constant or collinear, or a cluster has one point. If x has fewer than K distinct points, some components get
@@ -254,7 +254,7 @@ def _search_centers(
         )
 
     trials = num_trials(k)
-    if not can_compare_starts(k * points.size):
+    if not can_compare_starts(k, k * points.size):
         uniform = jax.random.uniform(key, (k, trials), points.dtype)
         return lloyd(points, weight, seeds_of(uniform), steps)
     centers, log_likelihood = jax.lax.map(candidate, jax.random.uniform(key, (_CANDIDATES, k, trials), points.dtype))

@@ -142,7 +142,7 @@ def restart_starts(
     weight = with_array(weight, x)
     k, d = options.num_components, x.shape[1]
     size = short_run_rows(k - 1 + k * d + covariance_types.num_free(options.covariance_type, k, d))
-    if member is None and not can_compare_starts(k * d * min(size, len(x))):
+    if member is None and not can_compare_starts(k, k * d * min(size, len(x))):
         keys = jax.random.split(key, num_fitted(num_restarts))
         return jax.lax.map(lambda key: initialize_validated(key, x, weight, num_present, options=options), keys)
     key_rows, key_numbers = jax.random.split(key)

@@ -190,7 +190,10 @@ def test_absent_components():
 
 def test_large_problems_have_one_candidate(monkeypatch):
     """Where candidates cannot be compared, a start is made from one candidate, and so is each start of restarts."""
+    assert chunking.can_compare_starts(63, 2**40)  # with fewer than 64 components, candidates are always compared
+    assert not chunking.can_compare_starts(64, 2**40)
     monkeypatch.setattr(chunking, "_CANDIDATE_NUMBERS", 0)
+    monkeypatch.setattr(chunking, "MANY_COMPONENTS", 0)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(80, 5)) + 20 * (np.arange(80) % 4)[:, None], jnp.float32)  # no other test has this shape
     options = StartOptions(4, "spherical", "k-means++")
