@@ -107,7 +107,12 @@ def test_half_normal_draws_on_the_host_are_those_of_sample_prior():
 def test_tables_of_types():
     """Files find every family and every law by its name."""
     assert all(issubclass(family, MixturePrior) for family in FAMILIES)
-    assert {kind.__name__ for kind in COVARIANCE_LAWS} == {"InverseWishart", "InverseGamma", "HalfNormal"}
+    assert {kind.__name__ for kind in COVARIANCE_LAWS} == {
+        "InverseWishart",
+        "InverseGamma",
+        "HalfNormal",
+        "VolumeShapeOrientation",
+    }
 
 
 def test_refusals():

@@ -26,7 +26,9 @@ def test_points_keep_their_density_when_components_are_exchanged(covariance_type
     def run(key):
         unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(2), (3, 2, 2)), covariance_type, jnp.ones(3))
         shape = Mixture(jnp.full(3, 1 / 3), jnp.zeros((3, 2)), unit, covariance_type)
-        model = Model(problem, make_unconstrained_space(problem, shape), jnp.array([True, True, False]), shape)
+        model = Model(
+            problem, make_unconstrained_space(problem, shape), jnp.array([True, True, False]), shape, prior.weight_concentration
+        )
         keys = jax.random.split(key, 3)
         z = model.sample_prior(keys[0], 8)
         permuted = jax.vmap(model.permute)(jax.random.split(keys[1], 8), z)
