@@ -15,7 +15,7 @@ from ..em.result import Fit
 from ..io.archive import save
 from ..posterior.modes import Modes, modes
 from ..posterior.result import Posterior
-from ..priors.conjugate import Prior
+from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.method_names import POSTERIOR_FUNCTIONS, POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_fit_options, add_model_options, parse_names
@@ -96,7 +96,8 @@ def run(arguments: argparse.Namespace) -> None:
     names_of_options = ("num_samples", "num_chains", "interval", "search")
     record["options"] |= {"methods": methods} | {name: getattr(arguments, name) for name in names_of_options}
     print(comparison.details() if arguments.details else comparison)
-    print(maximum_likelihood_line(record))
+    if reason_without_mode(mode.prior) is None:
+        print(maximum_likelihood_line(record))
     write_json(json_path, record | {"comparison": comparison.to_dict()})
     print_progress("drawing the figure")
     from ..plot import comparison_figure
@@ -139,14 +140,14 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray, names: list[
     """Fit the posterior mode, while a second thread imports modules and compiles Laplace's approximation."""
     rehearsals: list[Rehearsal] = []
 
-    def start(prior: Prior) -> None:
+    def start(prior: MixturePrior) -> None:
         steps: list[Callable[[], object]] = [lambda: importlib.import_module("..comparison.compare", __package__)]
         if _is_quick(arguments, x):
             model = arguments.num_components, arguments.covariance_type
             steps.append(lambda: rehearse_approximation(x, prior, *model))
         rehearsals.append(Rehearsal(*steps))
 
-    mode = fit_mode(arguments, x, names, start)
+    mode = fit_mode(arguments, x, names, start, is_sampled=True)
     for rehearsal in rehearsals:
         rehearsal.wait()  # NumPyro can trace only one model at a time
     return mode
@@ -167,7 +168,7 @@ def _draw_and_rehearse(
     """
     found: list[Fit] = []
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
-    if arguments.search is not False:
+    if arguments.search is not False and reason_without_mode(mode.prior) is None:
         steps.append(lambda: found.append(_restart(arguments, mode, x)))
     if _is_quick(arguments, x):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)

@@ -16,8 +16,8 @@ from ..em.batch.restarts import fit_restarts
 from ..em.fit import fit
 from ..em.result import Fit, Status
 from ..incomplete.observations import Observations
-from ..priors.conjugate import Prior
 from ..priors.defaults import default_prior
+from ..priors.interface import MixturePrior, reason_without_mode
 from .data import check_rows
 from .messages import print_progress, warnings_to_stderr
 from .records import arrays_as_lists, data_record, fit_record, mixture_record
@@ -27,7 +27,7 @@ class ModeFit(NamedTuple):
     """The best of several EM fits under the default prior, together with the prior and the JSON record of the fit."""
 
     fit: Fit
-    prior: Prior
+    prior: MixturePrior
     record: dict[str, Any]
 
 
@@ -35,20 +35,24 @@ def fit_mode(
     arguments: argparse.Namespace,
     x: np.ndarray | Observations,
     names: list[str],
-    before_em: Callable[[Prior], object] | None = None,
+    before_em: Callable[[MixturePrior], object] | None = None,
+    *,
+    is_sampled: bool = False,
 ) -> ModeFit:
     """Fit the posterior mode under the default prior from several starts, and return the best fit.
 
     before_em: a function that is called with the prior before EM starts.
+    is_sampled: whether samplers need the prior. If EM does not take such a prior, the fit is the maximum likelihood estimate.
     """
     check_rows(x, arguments.num_components, arguments.data)
     options = {"num_components": arguments.num_components, "covariance_type": arguments.covariance_type}
     print_progress(f"EM from {arguments.restarts} starts")
-    prior = default_prior(x, **options, normalised=False)
+    prior = default_prior(x, **options, normalised=is_sampled)
     if before_em is not None:
         before_em(prior)
     with warnings_to_stderr():
-        best = fit_restarts(jax.random.key(arguments.seed), x, prior, num_restarts=arguments.restarts, **options)
+        prior_of_em = None if reason_without_mode(prior) else prior
+        best = fit_restarts(jax.random.key(arguments.seed), x, prior_of_em, num_restarts=arguments.restarts, **options)
     if not np.isfinite(float(best.objective)):
         raise ValueError(Status(int(best.status)).sentence)
     record = data_record(arguments, x, names, options | {"restarts": arguments.restarts})

@@ -12,6 +12,7 @@ from .. import __version__
 from ..em.result import Fit
 from ..incomplete.observations import Observations
 from ..mixture import Mixture
+from ..priors.covariance_laws import CovarianceLaw
 from ..priors.interface import MixturePrior
 from ..studies.serialization import describe_fit
 
@@ -40,10 +41,13 @@ def mixture_record(mixture: Mixture) -> dict[str, object]:
     return arrays_as_lists(mixture) | {"covariance_type": mixture.covariance_type}
 
 
-def arrays_as_lists(record: Mixture | MixturePrior) -> dict[str, object]:
-    """Return the arrays of a mixture or a prior by name, as nested lists of floats. Other fields are left out."""
-    arrays = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
-    return {name: np.asarray(value, float).tolist() for name, value in arrays.items()}
+def arrays_as_lists(record: Mixture | MixturePrior | CovarianceLaw) -> dict[str, object]:
+    """Return the arrays of a mixture or a prior by name, as nested lists of floats. A law within a prior is a dict."""
+    values = {field.name: getattr(record, field.name) for field in fields(record) if not field.metadata.get("static")}
+    return {
+        name: arrays_as_lists(value) if isinstance(value, CovarianceLaw) else np.asarray(value, float).tolist()
+        for name, value in values.items()
+    }
 
 
 def fit_record(fit: Fit) -> dict[str, object]:

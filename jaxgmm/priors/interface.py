@@ -313,7 +313,7 @@ def check_normalised(prior: MixturePrior, covariance_type: str, what: str) -> No
 def reason_without_mode(prior: MixturePrior) -> str | None:
     """Return the reason why MAP-EM does not accept a valid prior, or None. Traced concentrations are not checked."""
     if not prior.has_closed_forms:
-        return f"prior.scale is {type(prior.covariance_law).__name__}, which has no closed M-step and no mode away from 0"
+        return f"prior.scale is {type(prior.covariance_law).__name__}, under which the M-step has no closed form"
     if is_traced(prior):
         return None
     lowest = float(host_values(prior.weight_concentration, "prior.weight_concentration").min())
