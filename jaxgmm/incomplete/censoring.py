@@ -1,4 +1,4 @@
-"""Compute what limits of censored values add to the law of a row, with the notation of the module `incomplete`.
+"""Compute what limits of censored values add to the law of a row, with the notation of the module `conditional`.
 
 With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, one value of a
 row may be. Given the observed values, this value is normal with variance v, and q is the covariance of u with it. The limits
