@@ -1,6 +1,6 @@
 """The E-step of incomplete rows: the same sums as in `kernels`, with conditional expectations in place of missing values.
 
-With the notation of the module `incomplete`, a row of responsibility r and weight w adds
+With the notation of the module `incomplete.conditional`, a row of responsibility r and weight w adds
 
     count += w r,    first += w r G' f,    second += w r (G' f f' G + I - G' G).
 
