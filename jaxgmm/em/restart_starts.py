@@ -115,6 +115,7 @@ def restart_starts(
     weight: Weight,
     options: StartOptions,
     num_restarts: int,
+    *,
     num_present: jax.Array | None = None,
     prior: MixturePrior | None = None,
     member: Member | None = None,

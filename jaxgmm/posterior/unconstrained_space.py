@@ -91,14 +91,8 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
     likelihood = make_log_likelihood(problem, start)
     concentration = prior.weight_concentration
 
-    coupled = is_coupled(covariance_type)
-
     def to_parts(mixture: Mixture) -> dict[str, jax.Array]:
-        if coupled:
-            law = cast(VolumeShapeOrientation, prior.covariance_law)
-            sites = {"means": mixture.means, **encode_coupled(mixture, law, problem.axes)}
-        else:
-            sites = sites_of(mixture, prior)
+        sites = _encode(mixture, prior, problem.axes)
         parts = {name: transforms[name].inv(value) for name, value in sites.items() if name != "weights"}
         return parts | {"weights": to_sticks(safe_log(mixture.weights))}
 
@@ -110,15 +104,7 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         log_weights = from_sticks(parts.pop("weights"))
         sites = {name: transforms[name](value) for name, value in parts.items()} | {"weights": jnp.exp(log_weights)}
         jacobian = sum(transforms[name].log_abs_det_jacobian(value, sites[name]).sum() for name, value in parts.items())
-        if coupled:
-            law = cast(VolumeShapeOrientation, prior.covariance_law)
-            factors, of_covariances, log_det = decode_coupled(sites, law, problem.axes, covariance_type, (k, d))
-            covariances = covariance.from_factor(factors.lower, covariance_type)
-            mixture = Mixture(sites["weights"], sites["means"], covariances, covariance_type)
-        else:
-            mixture, log_det = mixture_of(sites, covariance_type)
-            factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
-            of_covariances = prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
+        mixture, factors, of_covariances, log_det = _decode(sites, prior, problem.axes, covariance_type)
         return Decoded(log_weights, mixture, factors, jacobian + log_det, of_covariances)
 
     def log_prior(point: Decoded) -> jax.Array:
@@ -140,6 +126,34 @@ def make_unconstrained_space(problem: StandardizedProblem, start: Mixture) -> Un
         return ravel_pytree(to_parts(mixture))[0]
 
     return UnconstrainedSpace(flat.size, potential, flatten, unflatten, unravel, decode, log_prior)
+
+
+def _encode(mixture: Mixture, prior: Prior | IndependentPrior, axes: jax.Array | None) -> dict[str, jax.Array]:
+    """Return the values of the sites of `jaxgmm.model` that give the means and covariances of a mixture."""
+    if not is_coupled(mixture.covariance_type):
+        return sites_of(mixture, prior)
+    law = cast(VolumeShapeOrientation, prior.covariance_law)
+    return {"means": mixture.means, **encode_coupled(mixture, law, axes)}
+
+
+def _decode(
+    sites: dict[str, jax.Array], prior: Prior | IndependentPrior, axes: jax.Array | None, covariance_type: str
+) -> tuple[Mixture, covariance.Factors, jax.Array, jax.Array]:
+    """Return the mixture at values of the sites, and its factors.
+
+    The last two results are the log density () of the covariances under their law, and the log-Jacobian () of the measure to
+    which it refers, relative to that of the sites.
+    """
+    k, d = sites["means"].shape
+    if not is_coupled(covariance_type):
+        mixture, log_det = mixture_of(sites, covariance_type)
+        factors = covariance.complete(root_of(sites, covariance_type), covariance_type, d)
+        density = prior.covariance_law.log_density(mixture.covariances, factors, covariance_type, d).sum()
+        return mixture, factors, density, log_det
+    law = cast(VolumeShapeOrientation, prior.covariance_law)
+    factors, density, log_det = decode_coupled(sites, law, axes, covariance_type, (k, d))
+    covariances = covariance.from_factor(factors.lower, covariance_type)
+    return Mixture(sites["weights"], sites["means"], covariances, covariance_type), factors, density, log_det
 
 
 def _transforms_of_sites(model: Callable[[], object]) -> dict[str, Any]:

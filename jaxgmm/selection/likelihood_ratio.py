@@ -228,7 +228,7 @@ def _start_one(
     """Return starts (2, F) for one data set (N, D): F starts for each of the two numbers of components in `present`."""
 
     def one(arguments: tuple[jax.Array, jax.Array]) -> Mixture:
-        return restart_starts(arguments[0], x, weight, options, num_restarts, arguments[1])
+        return restart_starts(arguments[0], x, weight, options, num_restarts, num_present=arguments[1])
 
     return jax.lax.map(one, (jax.random.split(key), present))
 

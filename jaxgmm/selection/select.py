@@ -162,8 +162,8 @@ def select(
         effort, progress = Effort(num_samples, num_chains), options.get("progress")
         evidence = evidence_of_models(key_values[0], (rows, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
-    is_default = options.get("reg_covar") is None and not any(priors.values()) and not isinstance(rows, Observations)
-    members = members_of(types) if is_default and num_restarts > 1 and not is_spread(rows) else dict.fromkeys(types)
+    is_default = options.get("reg_covar") is None and not any(priors.values())
+    members = members_of(types) if is_default and num_restarts > 1 and _can_share(rows) else dict.fromkeys(types)
     cells = {}
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
@@ -181,6 +181,11 @@ def select(
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(filled_rows(rows) if isinstance(rows, Observations) else rows, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
+
+
+def _can_share(rows: Data) -> bool:
+    """Return whether the fits of several covariance types to such data can share compiled programs."""
+    return not isinstance(rows, Observations) and not is_spread(rows)
 
 
 def as_priors(
@@ -315,7 +320,7 @@ def _sweep_starts(
 
     def one_cell(cell: tuple[jax.Array, jax.Array, jax.Array]) -> Mixture:
         key, count, fold = cell
-        return restart_starts(key, x, rows_weights[fold], options, num_restarts, count, None, member)
+        return restart_starts(key, x, rows_weights[fold], options, num_restarts, num_present=count, member=member)
 
     count, fold = jnp.meshgrid(counts, jnp.arange(len(rows_weights)), indexing="ij")
     starts = jax.lax.map(one_cell, (keys.reshape(-1), count.reshape(-1), fold.reshape(-1)))

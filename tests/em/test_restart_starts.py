@@ -100,7 +100,7 @@ def starts_of(key, x, weight=None, k=3, covariance_type="full", num_restarts=4, 
     """The starts for data with default options."""
     weight = jnp.ones(len(x), x.dtype) if weight is None else jnp.asarray(weight, x.dtype)
     options = StartOptions(k, covariance_type, "k-means++")
-    return restart_starts(key, x, weight, options, num_restarts, num_present)
+    return restart_starts(key, x, weight, options, num_restarts, num_present=num_present)
 
 
 def test_number_of_starts():

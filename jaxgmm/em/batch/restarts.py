@@ -98,7 +98,7 @@ def fit_restarts(
     if isinstance(rows, Observations):
         return _fit_observations(key, EMProblem(rows, weight, prior, None), start_options, num_restarts, options)
     padded = pad_data(rows, weight, key, prior)
-    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, None, prior)
+    starts = restart_starts(key, padded.x, padded.weight, start_options, num_restarts, prior=prior)
     fits = fit_many(starts, rows, prior, sample_weight=weight, **options)
     total, concentration = total_weight(weight, len(rows), rows.dtype), concentration_of(prior, num_components, rows.dtype)
     start, result = _take_best(starts, fits, total, concentration)
