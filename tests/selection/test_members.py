@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.selection import select
+from jaxgmm.selection import sweep
 from jaxgmm.selection.members import members_of, of_type
 
 from helpers import random_data, random_mixture
@@ -35,9 +35,9 @@ def test_types_share_programs():
     """`select` compiles one program of starts and one of fits for all types of a kind, and none for a single type more."""
     x = random_data(0, 40, 2)
     options = {"num_components": [1, 2], "num_restarts": 2, "max_iter": 3, "progress": False}
-    before = select._sweep_starts._cache_size(), select._best._cache_size()
+    before = sweep._sweep_starts._cache_size(), sweep._best._cache_size()
     swept = jaxgmm.select(jax.random.key(0), x, covariance_types=["EII", "VEI", "diag", "spherical", "EEI"], **options)
-    assert (select._sweep_starts._cache_size(), select._best._cache_size()) == (before[0] + 1, before[1] + 1)
+    assert (sweep._sweep_starts._cache_size(), sweep._best._cache_size()) == (before[0] + 1, before[1] + 1)
     shapes = {"EII": (1, 1), "VEI": (2, 2), "diag": (2, 2), "spherical": (2, 1), "EEI": (1, 2)}
     for name, shape in shapes.items():
         cell = swept.cells[name, 2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.selection.select import _folds
+from jaxgmm.selection.sweep import _folds
 
 from helpers import random_data
 
