@@ -114,8 +114,8 @@ if typing.TYPE_CHECKING:
     from .coverage.study import coverage_study as coverage_study
     from .distances import Distance as Distance
     from .distances import distance as distance
-    from .em.batch.data_sets import pad as pad
     from .em.batch.fit_many import fit_many as fit_many
+    from .em.batch.input_forms import pad as pad
     from .em.batch.restarts import fit_restarts as fit_restarts
     from .em.standard_errors import InformationStatus as InformationStatus
     from .em.standard_errors import StandardErrors as StandardErrors
@@ -171,7 +171,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "fit_many": ".em.batch.fit_many",
     "fit_restarts": ".em.batch.restarts",
-    "pad": ".em.batch.data_sets",
+    "pad": ".em.batch.input_forms",
     "fit_batches": ".em.stream.fit_batches",
     "initialize_batches": ".em.stream.initialize_batches",
     "read_batches": ".io.read_batches",

@@ -3,7 +3,7 @@
 The data pass through `fit_many` in these stages:
 
     list of arrays | stack (B, N, D) | rows with group labels | one data set with many starts or weights
-        |  data_sets.as_data_sets validates them
+        |  input_forms.as_data_sets validates them
     DataSets
         |  DataSets.batches puts data sets of similar length into one bucket, and cuts each bucket into batches
     Batch, Batch, ...: the data sets of a batch are padded to the same length, so that few programs are compiled

@@ -37,7 +37,8 @@ from ..problem import EMProblem
 from ..result import Fit
 from ..single_normal import incomplete_batch
 from .batched_loop import batch_axes, fit_batch
-from .data_sets import Batch, DataSets, as_data_sets, sets_of_observations
+from .data_sets import Batch, DataSets
+from .input_forms import as_data_sets, sets_of_observations
 from .observation_sets import has_observations
 from .threads import map_threads
 

@@ -1,4 +1,4 @@
-"""Data sets: every form of input gives the same data sets, and batches hold each of them once, padded by rows of weight 0."""
+"""Batches hold each data set once, padded by rows of weight 0."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import jaxgmm
 from jaxgmm.chunking import SMALLEST_BUCKET
 from jaxgmm.em.batch import data_sets as module
-from jaxgmm.em.batch.data_sets import Batch, as_data_sets
+from jaxgmm.em.batch.data_sets import Batch
+from jaxgmm.em.batch.input_forms import as_data_sets
 from jaxgmm.row_sums import weight_or_ones
 
 LENGTHS = st.lists(st.integers(0, 70), min_size=1, max_size=12).filter(any)
@@ -51,21 +51,6 @@ def test_lists(lengths, weighted):
     found = {batch.length for batch in sets.batches()}
     assert len(found) == 1
     assert max(lengths) <= found.pop() <= max(2 * max(lengths), SMALLEST_BUCKET)
-
-
-@settings(max_examples=40, deadline=None)
-@given(LENGTHS, st.randoms(use_true_random=False))
-def test_groups(lengths, random):
-    """Rows in any order with labels give the data sets of a list, in the order of the labels; empty groups do not exist."""
-    xs, weights = made_up([n for n in lengths if n])
-    labels = np.repeat([f"set {b:02d}" for b in range(len(xs))], [len(x) for x in xs])
-    order = list(range(len(labels)))
-    random.shuffle(order)
-    sets = as_data_sets(np.concatenate(xs)[order], labels[order], np.concatenate(weights)[order])
-    assert sets.size == len(xs)
-    for b, (x, weight) in enumerate(zip(xs, weights, strict=True)):
-        given_rows, found = np.column_stack([x, weight]), np.column_stack([sets.x[b], sets.weight[b]])
-        np.testing.assert_array_equal(found[np.lexsort(found.T)], given_rows[np.lexsort(given_rows.T)])
 
 
 @pytest.mark.parametrize("as_array", [np.asarray, jnp.asarray])
@@ -118,54 +103,9 @@ def test_batch_takes_its_members(size, extra, first):
     np.testing.assert_array_equal(scattered.take(stack), stack[[0, 2, 7]])
 
 
-@settings(max_examples=30, deadline=None)
-@given(LENGTHS)
-def test_pad(lengths):
-    """The stack holds the rows of each data set with weight 1, then zeros with weight 0."""
-    xs, _ = made_up(lengths)
-    x, weight = map(np.asarray, jaxgmm.pad(xs))
-    assert x.shape == (len(xs), max(lengths), 2)
-    for one, rows, w in zip(xs, x, weight, strict=True):
-        np.testing.assert_array_equal(rows[: len(one)], one)
-        np.testing.assert_array_equal(w, np.arange(max(lengths)) < len(one))
-        assert not rows[len(one) :].any()
-
-
-def test_dtypes(x64):
-    """The widest float of the data sets is kept; integers become the default float."""
-    single, double = np.ones((3, 1), np.float32), np.ones((3, 1))
-    assert as_data_sets([single, single]).dtype == np.float32
-    assert as_data_sets([single, double]).dtype == np.float64
-    assert as_data_sets([np.ones((3, 1), int)]).dtype == np.float64
-    assert as_data_sets(jnp.ones((2, 3, 1), jnp.float32)).dtype == np.float32
-
-
 def test_values_too_large_become_infinite():
     """Float64 values beyond float32 are infinite after the cast, without a warning: the fit's status reports them."""
     sets = as_data_sets(np.full((1, 3, 1), 1e300))
     (batch,) = sets.batches()
     assert sets.dtype == np.float32
     assert bool(jnp.isinf(sets.arrays(batch)[0]).all())
-
-
-def test_errors():
-    """Errors say what was expected and what was given."""
-    x = np.ones((3, 4, 2))
-    for arguments, message in [
-        (([np.ones((4, 2)), np.ones((4, 3))],), r"xs\[1\] has 3 features"),
-        (([np.ones(4)],), r"xs\[0\] has shape \(4,\); \(N, D\) was expected"),
-        ((np.ones((4, 2)), [1, 2]), "one label per row"),
-        ((np.ones((4, 2)), [1, 1, 2, 2], np.ones(3)), "one weight per row"),
-        ((list(x), [0, 1]), "omit groups"),
-        ((x, [0, 1]), r"\(N, D\) to go with groups"),
-        ((x[0],), "see fit_restarts"),
-        (([],), "no data set"),
-        ((x, None, -np.ones((3, 4))), "negative"),
-        ((jnp.asarray(x), None, -jnp.ones((3, 4))), "negative"),
-        ((x, None, np.ones((2, 4))), "2 members"),
-        ((x, None, np.ones((3, 5))), r"sample_weight\[0\] has shape \(5,\)"),
-        ((x[0], None, np.ones(3), 2), r"sample_weight\[0\] has shape \(3,\)"),
-        ((list(x), None, [np.ones(4)] * 2 + [np.ones(3)]), r"sample_weight\[2\] has shape \(3,\)"),
-    ]:
-        with pytest.raises(ValueError, match=message):
-            as_data_sets(*arguments)
