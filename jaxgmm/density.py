@@ -24,8 +24,10 @@ from .calls import public
 from .chunking import density_rows_per_chunk
 from .devices.host import cast
 from .devices.row_shards import ShardedRows, map_over_shards
+from .incomplete.checks import as_observed_data, check_match
 from .incomplete.conditional import conditional
-from .incomplete.observations import Data, Observations, as_observed_data, check_match, is_allowed
+from .incomplete.observations import Data, Observations
+from .incomplete.rows import is_allowed
 from .mixture import Mixture, MixtureLike, as_mixture
 from .padding import cut, pad_data
 from .rounding import positive_factors

@@ -11,7 +11,8 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from . import covariance
-from .incomplete.observations import Observations, as_observed_data, check_match
+from .incomplete.checks import as_observed_data, check_match
+from .incomplete.observations import Observations
 from .linalg import is_positive_definite
 from .memory import check_memory, tree_bytes
 from .mixture import Mixture, MixtureLike, as_mixture

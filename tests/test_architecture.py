@@ -24,7 +24,8 @@ LAYERS = [
     "devices.row_shards devices.chain_shards devices.explicit_axes calls compilation_cache real_numbers spread",
     "covariance.types covariance covariance.volumes covariance.axes covariance.estimates covariance.distributions datasets "
     "validation cells checkpoint tables data_frames",
-    "mixture_checks mixture component_order incomplete.values incomplete.observations row_sums padding rounding conversions",
+    "mixture_checks mixture component_order incomplete.values incomplete.observations incomplete.checks incomplete.rows "
+    "row_sums padding rounding conversions",
     "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling "
     "incomplete.replicates marginals "
     "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "

@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike
 
 from ..data_frames import check_names, column_names
 from ..em.result import Fit
-from ..incomplete.observations import Data, Observations, check_match, with_weights
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import with_weights
 from ..inputs import as_rows
 from ..posterior.modes import Modes
 from ..posterior.result import Posterior, check_one_number, check_posterior

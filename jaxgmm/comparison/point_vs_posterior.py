@@ -14,7 +14,8 @@ import numpy as np
 
 from ..chunking import COMPARISON_DRAWS, scored_draws
 from ..em.standard_errors import StandardErrors, standard_errors
-from ..incomplete.observations import Data, Observations, rows_at, with_weights
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import rows_at, with_weights
 from ..mixture import Mixture, num_parameters
 from ..padding import Padded, pad_data, pad_rows
 from ..posterior.pareto import khat_limit

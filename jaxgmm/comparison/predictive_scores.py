@@ -29,7 +29,8 @@ from .. import covariance
 from ..chunking import PSIS_ROWS
 from ..density import log_prob, responsibilities
 from ..em.fit import fit
-from ..incomplete.observations import Data, Observations, with_weights
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import with_weights
 from ..mixture import Mixture
 from ..padding import pad_rows
 from ..posterior.pareto import khat_limit, psis

@@ -16,7 +16,8 @@ from ..chunking import MANY_COMPONENTS, rows_per_chunk
 from ..covariance.estimates import FEW_STEPS, MANY_STEPS, estimate
 from ..covariance.types import as_covariance_type, is_coupled
 from ..devices.host import extremes, num_positive
-from ..incomplete.observations import Observations, check_labels
+from ..incomplete.checks import check_labels
+from ..incomplete.observations import Observations
 from ..inputs import as_rows
 from ..mixture import Mixture
 from ..padding import pad_data, pad_rows

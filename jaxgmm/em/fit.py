@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..devices.host import num_positive
-from ..incomplete.observations import Data, Observations, check_columns, filled_rows
+from ..incomplete.checks import check_columns
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import filled_rows
 from ..inputs import as_dtype, validate_inputs
 from ..memory import check_memory
 from ..mixture import Mixture, MixtureLike

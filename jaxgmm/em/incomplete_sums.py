@@ -21,6 +21,7 @@ import numpy as np
 from .. import covariance
 from ..chunking import rows_per_block, rows_per_chunk
 from ..density import allowed_only, log_joint, safe_log
+from ..incomplete.checks import is_diagonal
 from ..incomplete.conditional import (
     centered,
     conditional,
@@ -30,7 +31,7 @@ from ..incomplete.conditional import (
     explained,
     masked_matrices,
 )
-from ..incomplete.observations import Observations, is_diagonal
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
 from ..row_sums import Weight, sum_over_rows, weight_or_ones

@@ -22,8 +22,10 @@ from ..covariance import types as covariance_types
 from ..covariance.types import as_covariance_type
 from ..density import log_joint, safe_log
 from ..devices.row_shards import ShardedRows
+from ..incomplete.checks import check_columns, check_match
 from ..incomplete.imputation import means_of_rows
-from ..incomplete.observations import Observations, check_columns, check_match, is_allowed
+from ..incomplete.observations import Observations
+from ..incomplete.rows import is_allowed
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..row_sums import Weight, first_valid_row, nonzero, repeat_valid_row, weight_array, weight_or_ones, with_array

@@ -24,7 +24,8 @@ from .. import covariance
 from ..calls import public
 from ..cells import look, number, numbers
 from ..devices.host import cast
-from ..incomplete.observations import Data, Observations, as_observed_data, check_match
+from ..incomplete.checks import as_observed_data, check_match
+from ..incomplete.observations import Data, Observations
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data
 from ..rounding import positive_factors

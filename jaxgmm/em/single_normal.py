@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance
-from ..incomplete.observations import Observations, moments_of_columns
+from ..incomplete.observations import Observations
+from ..incomplete.rows import moments_of_columns
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.interface import ComponentSums

@@ -28,7 +28,8 @@ from ..cells import REACH, look, number, numbers, numbers_of, reach
 from ..chunking import derivative_rows_per_chunk
 from ..covariance.types import is_coupled
 from ..density import log_prob
-from ..incomplete.observations import Data, Observations, standardised
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import standardised
 from ..inputs import pad_inputs, validate_inputs
 from ..mixture import Mixture, MixtureLike
 from ..priors.functions import log_prior

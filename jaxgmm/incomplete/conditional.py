@@ -22,7 +22,9 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..mixture import Mixture
 from .censoring import LimitEffects, confined, lifted, limit_effects
-from .observations import Observations, is_diagonal, shifted_limits
+from .checks import is_diagonal
+from .observations import Observations
+from .rows import shifted_limits
 
 
 class Conditional(NamedTuple):

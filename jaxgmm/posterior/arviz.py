@@ -19,7 +19,8 @@ from ..calls import public
 from ..chunking import draws_per_batch
 from ..data_frames import check_names, column_names
 from ..density import log_prob
-from ..incomplete.observations import Data, Observations, check_match
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Data, Observations
 from ..inputs import as_rows
 from ..mixture import Mixture
 from ..padding import pad_data

@@ -16,7 +16,9 @@ from ..density import log_prob
 from ..em.batch.fit_many import fit_many
 from ..em.batch.restarts import identified
 from ..em.result import Fit, Status, unsoundness
-from ..incomplete.observations import Data, Observations, check_match, rows_at
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import rows_at
 from ..inputs import as_rows
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior, check_prior

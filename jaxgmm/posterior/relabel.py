@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..component_order import permute_components
 from ..em.batch.restarts import identified
-from ..incomplete.observations import Observations, check_match
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Observations
 from ..inputs import as_rows
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data

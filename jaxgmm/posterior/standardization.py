@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..covariance.types import accepts_units, is_coupled, num_copies
-from ..incomplete.observations import Data, Observations, moments_of_columns, standardised
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import moments_of_columns, standardised
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import Weight, first_valid_row, has_weights, total_weight, weight_or_ones

@@ -16,7 +16,9 @@ from ..calls import public
 from ..covariance import types as covariance_types
 from ..covariance.types import as_covariance_type, has_free_axes, is_coupled
 from ..devices.copies import original
-from ..incomplete.observations import Data, Observations, as_observed_data, check_columns, moments_of_columns
+from ..incomplete.checks import as_observed_data, check_columns
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import moments_of_columns
 from ..padding import pad_data
 from ..row_sums import Weight, weight_or_ones
 from ..validation import as_weighted_data, check_count

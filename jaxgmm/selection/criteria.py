@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from ..calls import public
 from ..covariance import types as covariance_types
 from ..density import as_points, log_prob_of_rows, responsibilities_of_rows
-from ..incomplete.observations import Data, Observations, check_match
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Data, Observations
 from ..inputs import as_rows
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..padding import pad_data

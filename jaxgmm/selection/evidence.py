@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from ..incomplete.observations import Data, with_weights
+from ..incomplete.observations import Data
+from ..incomplete.rows import with_weights
 from ..posterior.conditionals import check_closed_forms, check_integer_weights
 from ..posterior.result import PosteriorStatus
 from ..posterior.smc.smc import smc

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..em.initialization import StartOptions, start_of_incomplete_rows
 from ..em.single_normal import incomplete_batch
-from ..incomplete.observations import Observations, check_columns, check_match
+from ..incomplete.checks import check_columns, check_match
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..row_sums import Weight, weight_array, weight_or_ones
 

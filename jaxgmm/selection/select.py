@@ -29,7 +29,8 @@ from ..em.batch.restarts import check_restarts
 from ..em.fit_warnings import warn_of_collinear_columns
 from ..em.initialization import METHODS
 from ..em.result import Fit, Status, has_degenerate_component
-from ..incomplete.observations import Data, Observations, filled_rows
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import filled_rows
 from ..priors.interface import MixturePrior
 from ..row_sums import total_weight
 from ..validation import check_choice, check_count, check_key, is_traced, warn_of_small_weights

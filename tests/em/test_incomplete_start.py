@@ -7,7 +7,7 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.incomplete_start import labelled_clusters, mixture_of_clusters
-from jaxgmm.incomplete.observations import is_allowed
+from jaxgmm.incomplete.rows import is_allowed
 
 from helpers import assert_mixtures_close
 

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from ...calls import public
 from ...chunking import padded_length
 from ...devices.host import on_host
-from ...incomplete.observations import Observations, check_match
+from ...incomplete.checks import check_match
+from ...incomplete.observations import Observations
 from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import weight_array

@@ -15,7 +15,9 @@ from numpy.typing import ArrayLike
 
 from ...calls import public_with
 from ...component_order import ascending_order, permute_components
-from ...incomplete.observations import Observations, check_columns, check_match, filled_rows, is_allowed
+from ...incomplete.checks import check_columns, check_match
+from ...incomplete.observations import Observations
+from ...incomplete.rows import filled_rows, is_allowed
 from ...inputs import as_dtype
 from ...memory import check_memory
 from ...mixture import Mixture

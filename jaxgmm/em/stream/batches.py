@@ -14,7 +14,8 @@ import numpy as np
 
 from ...chunking import SMALLEST_BATCH, padded_length
 from ...devices.host import on_host
-from ...incomplete.observations import Observations, as_observed_data
+from ...incomplete.checks import as_observed_data
+from ...incomplete.observations import Observations
 from ...padding import as_count, pad_rows
 from ...real_numbers import as_numpy
 from ...row_sums import FirstRows

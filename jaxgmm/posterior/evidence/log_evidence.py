@@ -30,7 +30,8 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...covariance.types import check_uncoupled_type
-from ...incomplete.observations import Data, Observations, check_match
+from ...incomplete.checks import check_match
+from ...incomplete.observations import Data, Observations
 from ...inputs import as_rows
 from ...memory import check_memory
 from ...mixture import Mixture, MixtureLike, as_mixture

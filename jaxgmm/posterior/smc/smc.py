@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from ...calls import public
 from ...covariance.types import as_covariance_type
-from ...incomplete.observations import Observations, check_match
+from ...incomplete.checks import check_match
+from ...incomplete.observations import Observations
 from ...inputs import as_dtype, as_rows, check_draws, check_sampling_options, shapes_of_mixture
 from ...mixture import MixtureLike, as_mixture
 from ...padding import pad_data
