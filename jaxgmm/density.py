@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
+from .covariance import quadratic
 from .devices.host import cast
 from .devices.row_shards import ShardedRows, map_over_shards
 from .incomplete.checks import as_observed_data, check_match
@@ -166,11 +167,11 @@ def quadratic_coefficients(
 ) -> jax.Array:
     """Return the coefficients (K, F) with which `quadratic_log_joint` evaluates log w_k N(x | mu_k, Sigma_k)."""
     constants = log_constants(log_weights, factors, means.shape[-1])
-    return covariance.quadratic_coefficients(factors.whitener, means, constants, covariance_type)
+    return quadratic.quadratic_coefficients(factors.whitener, means, constants, covariance_type)
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
-    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), computed fast from the `covariance.quadratic_features` of x.
+    """Return log w_k N(x_n | mu_k, Sigma_k), (K, n), computed fast from the `quadratic_features` of x.
 
     This function needs half the arithmetic of `log_joint`. Its error is eps d^2, where eps is the machine
     epsilon and d the distance from the centre in standard deviations.

@@ -22,8 +22,8 @@ TYPES = {*jaxgmm.covariance.types.TYPES, *jaxgmm.covariance.types.CODES}
 LAYERS = [
     "command_interrupt linalg chunking memory status files progress devices.copies devices.processes devices.host "
     "devices.row_shards devices.chain_shards devices.explicit_axes calls compilation_cache real_numbers spread",
-    "covariance.types covariance covariance.volumes covariance.axes covariance.estimates covariance.distributions datasets "
-    "validation cells checkpoint tables data_frames",
+    "covariance.types covariance covariance.quadratic covariance.conjugate_terms covariance.volumes covariance.axes "
+    "covariance.estimates covariance.distributions datasets validation cells checkpoint tables data_frames",
     "mixture_checks mixture component_order incomplete.values incomplete.observations incomplete.checks incomplete.rows "
     "row_sums padding rounding conversions",
     "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling "

@@ -145,46 +145,6 @@ def weighted_scatter(responsibilities: jax.Array, whitened: jax.Array, covarianc
     return (responsibilities[:, None, :] * whitened * whitened).sum(-1)  # multiply by r first: y^2 may overflow where r is 0
 
 
-def quadratic_features(x: jax.Array, covariance_type: str) -> jax.Array:
-    """Return the F features [x_i x_j (i <= j), x, 1] (dense) or [x_i^2, x, 1] (diagonal) of each point: x (D, n) -> (F, n).
-
-    Each feature is the product of two rows of [x, 1]. Therefore, two gather operations and one product compute all features.
-    """
-    d = len(x)
-    i, j = np.triu_indices(d) if is_dense(covariance_type) else (np.arange(d), np.arange(d))
-    extended = jnp.concatenate([x, jnp.ones_like(x[:1])])
-    return extended[np.r_[i, : d + 1]] * extended[np.r_[j, [d] * (d + 1)]]
-
-
-def quadratic_coefficients(whitener: jax.Array, means: jax.Array, constant: jax.Array, covariance_type: str) -> jax.Array:
-    """Return coefficients (K, F) that express a quadratic function of each component in the F features of `quadratic_features`.
-
-    The function of component k is constant_k - |W_k (x - mu_k)|^2 / 2, for the whitener W_k and the mean mu_k.
-    """
-    k, d = means.shape
-    inverse = precision(whitener, covariance_type)
-    linear = transform(inverse, means, covariance_type)
-    if is_dense(covariance_type):
-        i, j = np.triu_indices(d)
-        squares = inverse[:, i, j] * np.where(i == j, -0.5, -1.0).astype(means.dtype)[None]
-    else:
-        squares = -0.5 * jnp.broadcast_to(inverse, means.shape)
-    squares = jnp.broadcast_to(squares, (k, squares.shape[-1]))
-    return jnp.concatenate([squares, linear, (constant - 0.5 * (linear * means).sum(-1))[:, None]], -1)
-
-
-def split_quadratic(sums: jax.Array, covariance_type: str, num_features: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the scatter about 0, the first moments (K, D) and the counts (K,), from sums (K, F) of `quadratic_features`."""
-    d = num_features
-    squares, first, count = sums[:, : -d - 1], sums[:, -d - 1 : -1], sums[:, -1]
-    if is_dense(covariance_type):
-        i, j = np.triu_indices(d)
-        where = np.zeros((d, d), int)
-        where[i, j] = where[j, i] = np.arange(len(i))
-        squares = squares[:, where]
-    return squares, first, count
-
-
 def expand(values: jax.Array, covariance_type: str) -> jax.Array:
     """Add axes to an array (..., K) of one number per component, so that the array broadcasts against scatters."""
     return values[..., None, None] if is_dense(covariance_type) else values[..., None]
@@ -318,59 +278,3 @@ def labels(covariance_type: str, num_components: int, num_features: int) -> list
     if is_dense(covariance_type):
         return [(k, i, j) for k in range(shape[0]) for i in range(shape[1]) for j in range(i + 1)]
     return [(k, i) for k in range(shape[0]) for i in range(shape[1])]
-
-
-def mode_denominator(
-    counts: jax.Array,
-    present: jax.Array,
-    degrees_of_freedom: jax.Array,
-    covariance_type: str,
-    num_features: int,
-    means_share_covariance: bool,
-) -> jax.Array:
-    """Return the divisor in the mode of a covariance under an inverse Wishart or inverse gamma prior.
-
-    The mode is (scale + scatter) / divisor. The divisor is minus twice the exponent of |Sigma| in the joint density of
-    parameters and data. For spherical covariances, the trace of the scatter takes the place of the scatter. This trace is D
-    times the number that the function `pool` returns.
-
-    Args:
-        counts: (..., K), the total weight of the data in each component.
-        present: (..., K), True for components that enter the density of the prior.
-        degrees_of_freedom: the degrees of freedom of the prior.
-        covariance_type: the covariance type of the mixture.
-        num_features: D.
-        means_share_covariance: whether the prior of the means is N(m, Sigma / kappa), which acts like one more observation in
-            each component.
-    """
-    d = num_features
-    base = degrees_of_freedom + (d + 1 if is_dense(covariance_type) else 2)
-    num_points = counts + present.astype(counts.dtype) if means_share_covariance else counts
-    if is_spherical(covariance_type):
-        num_points = d * num_points
-    return expand(jnp.asarray(base)[..., None], covariance_type) + pool_counts(num_points, covariance_type)
-
-
-def prior_scale(scale: jax.Array, covariance_type: str) -> jax.Array:
-    """Add a component axis to the scale of a prior.
-
-    The scale has the shape (..., D, D) for dense types, (...) for spherical types, and (..., D) for the others.
-    """
-    if is_spherical(covariance_type):
-        return scale[..., None, None]
-    return jnp.expand_dims(scale, -3 if is_dense(covariance_type) else -2)
-
-
-def scatter_total(pooled: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return the pooled scatters to be added to the scale of a prior; for spherical types, turn averages into sums."""
-    return pooled * num_features if is_spherical(covariance_type) else pooled
-
-
-def observed_degrees(counts: jax.Array, covariance_type: str, num_features: int) -> jax.Array:
-    """Return the degrees of freedom that the data add to an inverse Wishart or inverse gamma distribution, (..., K or 1).
-
-    A point adds one degree of freedom, or D if the covariance is spherical.
-    """
-    if is_shared(covariance_type):
-        counts = counts.sum(-1, keepdims=True)
-    return num_features * counts if is_spherical(covariance_type) else counts

@@ -13,7 +13,8 @@ from jax.scipy.special import gammaln, multigammaln
 
 from .. import linalg
 from ..linalg import Arrays
-from . import Factors, expand, from_factor, is_dense, mahalanobis_trace, prior_scale, storage_shape, variances
+from . import Factors, expand, from_factor, is_dense, mahalanobis_trace, storage_shape, variances
+from .conjugate_terms import prior_scale
 
 
 def inverse_wishart_log_prob(

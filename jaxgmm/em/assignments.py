@@ -14,6 +14,7 @@ from .. import covariance
 from ..calls import public
 from ..chunking import MANY_COMPONENTS, rows_per_chunk
 from ..covariance.estimates import FEW_STEPS, MANY_STEPS, estimate
+from ..covariance.quadratic import quadratic_features, split_quadratic
 from ..covariance.types import as_covariance_type, is_coupled
 from ..devices.host import extremes, num_positive
 from ..incomplete.checks import check_labels
@@ -184,8 +185,8 @@ def mixture_of_groups(
     def scatters(rows: tuple[jax.Array, jax.Array], w: jax.Array, shift: jax.Array, mean: jax.Array) -> jax.Array:
         centred, r = shifted(rows, w, shift)
         if groups.ndim == 1 and k >= MANY_COMPONENTS:  # each row belongs to one group, so that a matrix product gives all sums
-            features = covariance.quadratic_features(centred - mean[rows[1]].T, covariance_type)
-            return covariance.split_quadratic(covariance.einsum("kn,fn->kf", r, features), covariance_type, d)[0]
+            features = quadratic_features(centred - mean[rows[1]].T, covariance_type)
+            return split_quadratic(covariance.einsum("kn,fn->kf", r, features), covariance_type, d)[0]
         return covariance.weighted_scatter(r, centred - mean[:, :, None], covariance_type)
 
     scatter = sum_over_rows(scatters, (x, groups), weight, chunk, (shift, mean))

@@ -28,6 +28,7 @@ import numpy as np
 
 from .. import covariance
 from ..chunking import MANY_COMPONENTS, rows_per_chunk
+from ..covariance.quadratic import quadratic_features, split_quadratic
 from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
@@ -230,7 +231,7 @@ def quadratic_sums(chunk: int, is_batched: bool, mixture: Mixture, factors: cova
 
     def chunk_sums(x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, jax.Array]:
         centered = transpose(_centred(x, w, center, is_weighted))
-        features = covariance.quadratic_features(centered, mixture.covariance_type)  # (F, n)
+        features = quadratic_features(centered, mixture.covariance_type)  # (F, n)
         joint = quadratic_log_joint(coefficients, features)
         r, log_likelihood = weighted_responsibilities(joint, w, is_weighted)
         return covariance.einsum("fn,kn->fk", features, r), log_likelihood  # a product (F, K) was faster than (K, F)
@@ -241,7 +242,7 @@ def quadratic_sums(chunk: int, is_batched: bool, mixture: Mixture, factors: cova
 
 def split_sums(sums: jax.Array, mixture: Mixture) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return counts and moments about the centre, given the sums (F, K) of quadratic features times responsibilities."""
-    second, first, count = covariance.split_quadratic(sums.T, mixture.covariance_type, mixture.num_features)
+    second, first, count = split_quadratic(sums.T, mixture.covariance_type, mixture.num_features)
     return count, first, second
 
 
@@ -279,7 +280,7 @@ def mixed_parts(
         x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array, narrow: jax.Array, parameters: _Parameters
     ) -> tuple:
         centered = _centred(x, w, center, is_weighted).T
-        features = covariance.quadratic_features(centered, name)
+        features = quadratic_features(centered, name)
         of_few, z = log_joint(*parameters, centered, name)
         joint = quadratic_log_joint(coefficients, features).at[narrow].set(of_few)
         r, log_likelihood = weighted_responsibilities(joint, w, is_weighted)

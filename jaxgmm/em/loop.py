@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..covariance import types as covariance_types
+from ..covariance.conjugate_terms import observed_degrees
 from ..devices.host import Tree
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
@@ -228,7 +229,7 @@ def _gain(old: Mixture, new: Mixture, value: Evaluation) -> jax.Array:
     mean_move = jnp.where(mean_move > position_errors(new, value.factors) ** 2, mean_move, 0)
     weight_term = (new.weights - old.weights) ** 2 / jnp.where(new.weights > 0, new.weights, 1)
     covariance_move = covariance.transform_scatter(whitener, new.covariances - old.covariances, covariance_type) ** 2
-    degrees = covariance.observed_degrees(count, covariance_type, d)
+    degrees = observed_degrees(count, covariance_type, d)
     covariance_term = covariance_move.sum(tuple(range(1, covariance_move.ndim))) * degrees
     return (count.sum() * weight_term.sum() + count @ mean_move + covariance_term.sum() / 2) / 2
 

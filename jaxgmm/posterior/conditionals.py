@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import covariance
+from ..covariance.quadratic import quadratic_features, split_quadratic
 from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..devices.processes import over_parts
 from ..incomplete.conditional import draw_conditional
@@ -140,7 +141,7 @@ def sum_by_labels(
             lambda i: sum_once(jax.random.fold_in(key, i), jax.tree.map(lambda leaf: (leaf > i).astype(y.dtype), weight)),
             values.max(),
         )
-    second, first, count = covariance.split_quadratic(sums, covariance_type, y.shape[1])
+    second, first, count = split_quadratic(sums, covariance_type, y.shape[1])
     precision = covariance.precision(state.factors.whitener, covariance_type)
     scatter = scatter_about_mean(count, first, second, covariance_type, precision)
     return ComponentSums(count, center + first / nonzero(count)[:, None], scatter), log_likelihood
@@ -170,7 +171,7 @@ def _labelled_sums(
     # Each component has its own centre. Its quadratic form is therefore accurate in float32 at every row that could belong
     # to it. The components are computed one after another: under vmap, each then takes one plain matrix product for all
     # chains. This was three times as fast as one batched product.
-    features = [covariance.quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
+    features = [quadratic_features((y - center[k]).T, covariance_type) for k in components]  # (F, n)
     joint = [quadratic_log_joint(coefficients[k, None], features[k])[0] for k in components]
     top = jnp.stack(joint).max(0)
     running = list(itertools.accumulate(jnp.exp(one - top) for one in joint))
@@ -192,7 +193,7 @@ def _sums_about_means(
     y, uniform = rows
     joint, _ = log_joint(*state, y.T, covariance_type, subtract_means_first=True)
     label = draw_labels(uniform, joint)
-    features = covariance.quadratic_features((y - state.means[label]).T, covariance_type)  # (F, n)
+    features = quadratic_features((y - state.means[label]).T, covariance_type)  # (F, n)
     chosen = jnp.where(label == jnp.arange(len(state.means))[:, None], w, 0)
     sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
     return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
@@ -208,7 +209,7 @@ def _sums_of_drawn_rows(
     label = draw_labels(uniform, joint)
     own = jnp.take_along_axis(deviations, label[None, None], 0)[0]  # (D, n)
     chosen = jnp.where(label == jnp.arange(len(state.means))[:, None], w, 0)
-    features = covariance.quadratic_features(own, covariance_type)
+    features = quadratic_features(own, covariance_type)
     sums = jnp.matmul(chosen, features.T, precision=jax.lax.Precision.HIGHEST)
     return sums, jnp.where(w > 0, w * jax.nn.logsumexp(joint, axis=0), 0).sum()
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
+from ..covariance.quadratic import quadratic_features
 from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
 from ..incomplete.conditional import conditional
 from ..incomplete.observations import Data, Observations
@@ -38,7 +39,7 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
     reference = jax.lax.stop_gradient(log_likelihoods(safe_log(start.weights), centers, factors, y, covariance_type))
     if isinstance(y, Observations) or not can_store_features(k * (d + 1) * (d + 2) // 2 * len(y)):
         return lambda logs, means, factors: log_likelihood(logs, means, factors, problem, reference, covariance_type)
-    features = jax.vmap(lambda center: covariance.quadratic_features((y - center).T, covariance_type))(centers)  # (K, F, N)
+    features = jax.vmap(lambda center: quadratic_features((y - center).T, covariance_type))(centers)  # (K, F, N)
 
     def from_features(log_weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
         coefficients = quadratic_coefficients(log_weights, means - centers, factors, covariance_type)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from .. import covariance
 from ..covariance import types as covariance_types
+from ..covariance.conjugate_terms import prior_scale
 from ..covariance.distributions import gamma_shapes, inverse_wishart_factors, inverse_wishart_log_prob
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
@@ -86,5 +87,5 @@ def _given_covariances(
 def _inverse_scale(prior: MixturePrior, covariance_type: str) -> jax.Array:
     """Return S_0^-1 in storage form with one component."""
     _, scale = prior.covariance_law.inverse_wishart_parameters()
-    factors = covariance.factorize(covariance.prior_scale(scale, covariance_type), covariance_type, prior.mean.shape[-1])
+    factors = covariance.factorize(prior_scale(scale, covariance_type), covariance_type, prior.mean.shape[-1])
     return covariance.precision(factors.whitener, covariance_type)

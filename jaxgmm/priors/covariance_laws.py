@@ -25,6 +25,7 @@ from jax.typing import DTypeLike
 
 from .. import covariance
 from ..covariance import types as covariance_types
+from ..covariance.conjugate_terms import prior_scale
 from ..covariance.distributions import half_normal_lkj_log_prob, inverse_wishart_log_prob, sample_inverse_wishart
 from ..tables import Printed, Table
 from .hyperparameters import host_values, hyperparameter_table, require_positive, require_positive_definite
@@ -113,7 +114,7 @@ class _ConjugateLaw(CovarianceLaw):
 
     def typical_variances(self, covariance_type: str, num_features: int) -> jax.Array:
         """Return the diagonal of S, one variance for each feature, (D,)."""
-        scale = covariance.prior_scale(self.inverse_wishart_parameters()[1], covariance_type)
+        scale = prior_scale(self.inverse_wishart_parameters()[1], covariance_type)
         return covariance.variances(scale, covariance_type, num_features)[0]
 
 

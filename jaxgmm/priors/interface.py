@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
 from .. import covariance
+from ..covariance.conjugate_terms import mode_denominator, observed_degrees, prior_scale, scatter_total
 from ..covariance.distributions import gamma_shapes, inverse_wishart_factors
 from ..covariance.estimates import estimate
 from ..covariance.types import is_coupled
@@ -196,9 +197,7 @@ class MixturePrior(Printed, ABC):
         covariance_type, d = mixture.covariance_type, mixture.num_features
         means, scatter = self.maximize_means(mixture, sums)
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
-        divisor = covariance.mode_denominator(
-            sums.count, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance
-        )
+        divisor = mode_denominator(sums.count, present, degrees_of_freedom, covariance_type, d, self.means_share_covariance)
         weights = jnp.where(present, sums.count + self.weight_concentration - 1, 0)
         covariances = self._scale_given_scatter(scatter, covariance_type)
         if is_coupled(covariance_type):
@@ -212,7 +211,7 @@ class MixturePrior(Printed, ABC):
         """Return the shape parameters (K or 1, D or 1) of the gamma variables that `draw_given_sums` needs."""
         k, d = len(count), self.mean.shape[-1]
         degrees_of_freedom, _ = self.covariance_law.inverse_wishart_parameters()
-        observed = covariance.observed_degrees(count, covariance_type, d)
+        observed = observed_degrees(count, covariance_type, d)
         return gamma_shapes(degrees_of_freedom + observed, covariance_type, k, d)
 
     def translate(self, shift: jax.Array) -> MixturePrior:
@@ -222,8 +221,8 @@ class MixturePrior(Printed, ABC):
     def _scale_given_scatter(self, scatter: jax.Array, covariance_type: str) -> jax.Array:
         """Return the scale of the inverse Wishart posterior, S plus the pooled scatter, in storage form."""
         _, scale = self.covariance_law.inverse_wishart_parameters()
-        pooled = covariance.scatter_total(covariance.pool(scatter, covariance_type), covariance_type, self.mean.shape[-1])
-        return covariance.prior_scale(scale, covariance_type) + pooled
+        pooled = scatter_total(covariance.pool(scatter, covariance_type), covariance_type, self.mean.shape[-1])
+        return prior_scale(scale, covariance_type) + pooled
 
     def _draw_factors(self, scatter: jax.Array, variables: StandardVariables, covariance_type: str) -> covariance.Factors:
         """Draw covariances from their inverse Wishart posterior given a scatter; return the factors of the covariances."""

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from ... import covariance
+from ...covariance.quadratic import split_quadratic
 from ...priors.interface import ComponentSums
 from ...rounding import scatter_about_mean
 from ...row_sums import FirstRows, nonzero, vary_with
@@ -68,7 +69,7 @@ def sum_labels_of_particles(
 
 
 def pairs_of_features(num_features: int, covariance_type: str) -> list[tuple[int, int]]:
-    """Return the pairs of features whose products `covariance.quadratic_features` computes, in the same order."""
+    """Return the pairs of features whose products `quadratic_features` computes, in the same order."""
     d = num_features
     dense = covariance.is_dense(covariance_type)
     return list(itertools.combinations_with_replacement(range(d), 2)) if dense else [(j, j) for j in range(d)]
@@ -85,7 +86,7 @@ def whitened_deviations(whitener: jax.Array, deviation: list[jax.Array], covaria
 
 def _finish(sums: jax.Array, state: GibbsState, covariance_type: str) -> ComponentSums:
     """Return the ComponentSums of one particle, from the sums (K, F) of quadratic features of deviations from its means."""
-    second, first, count = covariance.split_quadratic(sums, covariance_type, state.means.shape[-1])
+    second, first, count = split_quadratic(sums, covariance_type, state.means.shape[-1])
     precision = covariance.precision(state.factors.whitener, covariance_type)
     scatter = scatter_about_mean(count, first, second, covariance_type, precision)
     return ComponentSums(count, state.means + first / nonzero(count)[:, None], scatter)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from ... import covariance
 from ...chunking import particle_rows_per_chunk
+from ...covariance.quadratic import quadratic_features
 from ...density import quadratic_coefficients
 from ...incomplete.conditional import conditional
 from ...incomplete.observations import Data, Observations
@@ -100,7 +101,7 @@ def _value_and_sums(states: GibbsState, y: jax.Array, weight: Weight, covariance
         joint = joint_of_particles(states, rows.T, covariance_type)
         value = jax.nn.logsumexp(joint, 1)
         shares = jnp.where(w > 0, w * jnp.exp(joint - value[:, None]), 0)
-        each = jax.vmap(jax.vmap(lambda mean: covariance.quadratic_features((rows - mean).T, covariance_type)))
+        each = jax.vmap(jax.vmap(lambda mean: quadratic_features((rows - mean).T, covariance_type)))
         sums = jnp.einsum("mkn,mkfn->mkf", shares, each(states.means), precision=jax.lax.Precision.HIGHEST)
         return jnp.where(w > 0, w * (value - _log_normal(rows)), 0).sum(1), sums
 
