@@ -15,7 +15,7 @@ from .messages import print_remark, warnings_to_stderr
 
 
 class IncompleteTable(NamedTuple):
-    """The data of a command, the rows for the fit, and the word of each labelled component in the column of labels."""
+    """The data of a command, the rows for the fit, and the names of the components that the column of labels contains."""
 
     data: Data
     rows: np.ndarray | Observations

@@ -70,7 +70,7 @@ class Chart(NamedTuple):
 
 
 def make_chart(covariances: jax.Array, covariance_type: str, present: jax.Array) -> Chart:
-    """Return the coordinates near the covariances of a coupled type; `present` (K,) are the components that have a weight."""
+    """Return the chart whose origin is the given covariances; `present` (K,) marks the components of positive weight."""
     k, d, dense = len(covariances), covariances.shape[-1], is_dense(covariance_type)
     copies = num_copies(covariance_type, k)
     if not dense:

@@ -151,7 +151,7 @@ def _blocks(
 def incomplete_sums(
     mixture: Mixture, factors: covariance.Factors, data: IncompleteRows, chunk_size: int | None
 ) -> WhitenedSums:
-    """Return the fields of `Moments` for incomplete rows about a centre; the means of the mixture must be relative to it."""
+    """Return the fields of `Moments` for incomplete rows, centred at `data.center`, as the means of `mixture` must be, too."""
     if isinstance(data.rows, Blocks):
         return _by_pattern(mixture, factors, data.rows, data.center)
     return _by_row(mixture, factors, data.rows, data.weight, data.center, chunk_size)
@@ -160,7 +160,7 @@ def incomplete_sums(
 def incomplete_component_sums(
     mixture: Mixture, factors: covariance.Factors, data: IncompleteRows, chunk_size: int | None
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood of incomplete rows about a centre, as `component_sums` does."""
+    """Return the component sums and log-likelihood of incomplete rows minus the centre, as `component_sums` does."""
     count, first, second, log_likelihood = incomplete_sums(mixture, factors, data, chunk_size)
     return unwhiten(mixture, factors, count, first, second), log_likelihood
 

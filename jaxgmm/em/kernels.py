@@ -293,7 +293,7 @@ def mixed_parts(
 
 
 def _centred(x: jax.Array, w: jax.Array, center: jax.Array, is_weighted: bool) -> jax.Array:
-    """Return the rows (n, D) of a chunk about the centre; rows of weight 0 may hold any values and become zeros.
+    """Return the rows (n, D) of a chunk minus the centre; rows of weight 0 may hold any values and become zeros.
 
     If the data have no weights, no row is replaced. Some rows of a chunk may then have weight 0, because another chunk counts
     them, or because they are padding. Padding repeats a row of the data, so all these rows hold ordinary values.

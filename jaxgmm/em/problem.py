@@ -1,4 +1,4 @@
-"""The problem that EM solves: the data, the regularisation and the start, in coordinates about the centre of the data."""
+"""The problem that EM solves: the data, the regularisation and the start, in coordinates relative to the centre of the data."""
 
 from __future__ import annotations
 

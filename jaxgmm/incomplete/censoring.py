@@ -59,9 +59,10 @@ def limit_effects(
 def confined(
     solved: Solved, u: jax.Array, means: jax.Array, factors: covariance.Factors, rows: Observations, covariance_type: str
 ) -> jax.Array:
-    """Return draws of u (K, D, n) between the limits of censored values, made of draws given only the observed values.
+    """Return draws of u (K, D, n) given the observed values and the limits, from draws given only the observed values.
 
-    A draw of the censored value is moved into the interval, and u follows along q, the covariance of u with this value.
+    The censored value that a draw of u implies is moved into its interval. The draw of u changes along q, the covariance of u
+    with the censored value.
     """
     if solved[0].ndim == 3:
         low, high = _diagonal_limits(means, factors, rows)

@@ -25,7 +25,10 @@ def members_of(covariance_types: list[str]) -> dict[str, Member | None]:
 
 
 def of_type(fit: Fit, covariance_type: str) -> Fit:
-    """Return a fit with its covariances in the storage form of the covariance type, if its program served several types."""
+    """Return a fit with its covariances in the storage form of `covariance_type`.
+
+    Programs that fit several covariance types return the covariances of all of them in one common form.
+    """
     mixture = fit.mixture
     if mixture.covariance_type == covariance_type:
         return fit

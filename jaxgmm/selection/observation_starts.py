@@ -44,8 +44,8 @@ def starts_of_observations(
         rows: observations without weights.
         weights: the weights of F folds (F, N), or weights of N rows that all fits share.
         counts: the numbers of components.
-        options: the options of `initialize`, with the largest number of components. Those that a smaller model does not use
-            are absent (weight 0).
+        options: the options of `initialize`, with the largest number of components. Components that a smaller model does not
+            have are absent (weight 0).
         num_restarts: the number of starts for each number of components and each fold.
     """
     values = weight_array(weights)

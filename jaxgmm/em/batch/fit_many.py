@@ -186,7 +186,7 @@ def _starts_or_key(
     """Return a stack of starts or a random key, and the options with which starts are made from a key."""
     if isinstance(mixtures, jax.Array) or not isinstance(getattr(mixtures, "mixture", mixtures), Mixture):
         options = _start_options(mixtures, num_components, covariance_type, method)
-        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error for other values
+        assert isinstance(mixtures, jax.Array)  # `_start_options` raises an error unless `mixtures` is a random key
         return mixtures, options
     starts = _as_starts(mixtures, num_components, covariance_type, method)
     return starts, StartOptions(starts.num_components, starts.covariance_type, method)

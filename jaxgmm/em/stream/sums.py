@@ -32,7 +32,8 @@ def additive_sums(
     """Return the sums over rows from which `finish_sums` computes what `component_sums` returns; sums of batches can be added.
 
     `far` (K,), from `are_far`, chooses the kernel as in `component_sums`. For components that the whitened kernel computes, the
-    sums are the fields of `Moments`. For all others, they have the same shapes, but are in data units and about the centre.
+    sums are the fields of `Moments`. The sums of all other components have the same shapes, but are in data units and relative
+    to the centre.
     """
     chunk, numbers = chunk_of(mixture, chunk_size), numbers_of_narrow(mixture)
     mixed = [partial(_mixed_sums, chunk, number, far) for number in numbers[1:]]
