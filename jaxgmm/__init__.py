@@ -25,8 +25,8 @@ Matplotlib axes that you pass.
 replicates of the data. A fit is differentiable: `jax.grad` of a function that calls `fit` gives the influence of each point,
 weight and hyperparameter.
 
-`observations` takes data with missing values, measurement noise or partly known labels, and `impute` and `denoise` say what a
-mixture makes of them.
+`observations` takes data with missing or censored values, measurement noise or partly known labels. `impute` fills missing
+values under a mixture, and `denoise` estimates the true values of rows with measurement noise.
 
 All functions work on arrays. You can call `e_step` and `m_step` in your own loops, apply `jax.vmap` to `fit` for many data
 sets, or evaluate `log_prob`, `responsibilities` and `predict` for any stack of mixtures. Every function that takes data also

@@ -108,8 +108,8 @@ def compare(
 
     If the modes of the posterior are known (see `modes` below), the verdict on every posterior under the same prior uses them.
     EM agrees with a posterior only if the other modes hold at most 2 % of the posterior, and if no mode has a higher objective
-    than EM's. If EM cannot use the prior (a concentration is below 1, or the scale is HalfNormal), the comparison says that it
-    did not search for modes.
+    than EM's. EM cannot use a prior with a concentration below 1 or with the scale HalfNormal or VolumeShapeOrientation. The
+    comparison then says that it did not search for modes.
 
     `jaxgmm.comparison.verdict.Verdict` describes the verdicts.
 

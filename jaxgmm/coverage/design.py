@@ -68,8 +68,8 @@ class Design:
     Attributes:
         separations: distances between neighbouring components, in standard deviations within a component.
         num_observations: the values of N, the number of rows of a data set.
-        covariance_types: the covariance types to fit, from "full", "tied", "diag" and "spherical". The truth satisfies all of
-            them.
+        covariance_types: the covariance types to fit, from "full", "tied", "diag", "spherical", "EEI" and "EII". The truth
+            satisfies all of them.
         num_components: K, at most 6.
         num_features: D.
         weights: K weights of the components, or None for equal weights.

@@ -58,8 +58,8 @@ def fit(
             weight 0.
         x: (N, D), or `observations` for missing values, measurement noise or labels. With observations, V in the penalty is
             the covariance of a fit of one component, and derivatives treat V as a constant.
-        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
-            contain HalfNormal.
+        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma, for the posterior mode; None for
+            maximum likelihood.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row. A row of weight 0 is
             ignored, whatever values it holds.
         tol: EM has converged when one step changes the objective by at most this many nats per unit of weight. With tol=0, EM
@@ -69,7 +69,8 @@ def fit(
         max_iter: the largest number of steps.
         reg_covar: a number in data units squared that is added to each variance after each step, as in scikit-learn. It
             replaces the penalty. 0 gives plain maximum likelihood. With reg_covar, the objective may fall. If a component
-            becomes narrower than the rounding error of the data, the fit ends with the status SINGULAR.
+            becomes narrower than the rounding error of the data, the fit ends with the status SINGULAR. The types VEI, EVI,
+            VEE, EVE, VEV and EVV accept only 0, because a positive number would change their form.
         accelerate: whether to try Anderson steps, which are accepted only if the objective does not fall. They help where
             components overlap. With acceleration, max_iter and num_iter count E-steps. Acceleration is not allowed with
             reg_covar, because the objective may fall with reg_covar.

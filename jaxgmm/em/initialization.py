@@ -77,7 +77,7 @@ def initialize(
     Args:
         key: a random key.
         x: (N, D), N >= num_components; or `observations`, whose missing values are replaced by conditional means under one
-            normal distribution before the rows are clustered. The rows of a label begin in its component.
+            normal distribution before the rows are clustered. Rows with a known label are assigned to its component.
         num_components: K.
         covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         method: how far k-means improves the centres that k-means++ draws. "k-means++" takes at most ten of Lloyd's steps;

@@ -66,8 +66,8 @@ def m_step(
     Args:
         mixture: the Mixture or Fit under which the moments were computed; it must not be a stack.
         moments: from `e_step`, summed over any number of chunks.
-        prior: a Prior or an IndependentPrior, for the posterior mode; None for maximum likelihood. An IndependentPrior must not
-            contain HalfNormal.
+        prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma, for the posterior mode; None for
+            maximum likelihood.
         reg_covar: a number >= 0, in data units squared, that is added to each variance. This rule of scikit-learn replaces the
             penalty. 0 gives plain maximum likelihood. For any value of reg_covar, full and tied covariances stay positive
             definite despite rounding.

@@ -133,7 +133,9 @@ def standard_errors(
             exactly this mixture.
         x: (N, D), the data that the mixture was fitted to, or `observations`.
         prior: the prior that the mixture was fitted with, or None for maximum likelihood.
-        kind: "observed" or "sandwich".
+        kind: how the covariance matrix of the estimate is computed. Let H be the Hessian of the objective (log-likelihood plus
+            log prior), and g_n the gradient of the log-density of row n. "observed": (-H)^-1. "sandwich": H^-1 (sum_n w_n g_n
+            g_n') H^-1, which is valid for large N even if the model is wrong.
         sample_weight: (N,) >= 0, or None. A row of integer weight w counts as w copies of the row.
 
     Returns:

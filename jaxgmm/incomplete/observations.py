@@ -38,11 +38,11 @@ _BY_ROW = ("x", "observed", "noise", "allowed", "lower", "upper")
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Observations(Printed, OptIn):
-    """Data with missing values, measurement noise and partly known labels. Use `observations` to make and to validate them.
+    """Data with missing or censored values, measurement noise and partly known labels. Use `observations` to make them.
 
     Attributes:
         x: (N, D), with zeros in place of missing values.
-        weight: (N,), or None for weights of 1. Rows that observe nothing have weight 0.
+        weight: (N,), or None for weights of 1. Rows without observed values have weight 0.
         observed: (N, D), whether each value is observed; None if all are.
         noise: variances (N, D) or covariances (N, D, D) of the noise; the first axis has length 1 if all rows have the same
             noise. None if there is no noise.
@@ -149,7 +149,7 @@ def observations(
     limits: tuple[ArrayLike | None, ArrayLike | None] | None = None,
     method: str | None = None,
 ) -> Observations:
-    """Make data with missing values, measurement noise or partly known labels, for `fit` and the functions of a mixture.
+    """Make data with missing or censored values, measurement noise or partly known labels, for `fit` and other functions.
 
     Row n observes y_n = R_n x_n + e_n with e_n ~ N(0, S_n), where R_n picks the observed features. Its likelihood is sum_k w_k
     N(y_n | R_n mu_k, R_n Sigma_k R_n' + S_n), over the components k that its label allows. Values must be missing at random:
@@ -164,21 +164,21 @@ def observations(
         labels: (N,) integers, the component of each row, or -1 if it is unknown; or (N, K) booleans, the components that are
             allowed.
         limits: (lower, upper), each of a shape that broadcasts to (N, D), or None; the limits between which missing values are
-            known to lie, such as the detection limits of an instrument. NaN and infinity mean no limit. They apply to the
-            values without noise. With full and tied covariances, one value of a row may have limits; with diag and spherical,
-            any number.
+            known to lie, such as the detection limits of an instrument. NaN and infinity mean no limit. The limits apply to the
+            values without noise. With full and tied covariances, one value of a row may have limits; with diag and spherical
+            covariances, any number may.
         method: "patterns" groups the rows by their missing values, "rows" treats each row alone. None chooses the faster one.
             Inside jit and vmap, and if rows have their own noise or limits, only "rows" is possible.
 
     Returns:
-        Observations. Rows that observe nothing have weight 0.
+        Observations. Rows without observed values have weight 0.
 
     Raises:
         ValueError, TypeError: shapes do not match, x or the noise is infinite, a noise covariance is not positive semidefinite,
             or a label is invalid. The values of traced arguments are not checked.
 
     Warns:
-        RuntimeWarning: outside jit, if rows observe nothing, or two columns are never observed in the same row.
+        RuntimeWarning: outside jit, if a row has no observed value, or two columns are never observed in the same row.
 
     Example:
         >>> import jaxgmm, numpy as np

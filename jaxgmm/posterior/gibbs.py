@@ -72,8 +72,8 @@ def gibbs(
 
     Args:
         key: a random key.
-        start: a Fit, or a Mixture, without empty components. Under jit, a component of weight 0 is allowed
-            and stays absent.
+        start: a Fit, or a Mixture, without empty components, of the covariance type full, tied, diag, spherical, EEI or EII.
+            Under jit, a component of weight 0 is allowed and stays absent.
         x: (N, D), or `observations`: missing, censored and true values are then drawn with the labels.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms.

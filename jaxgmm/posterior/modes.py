@@ -123,8 +123,8 @@ def modes(
     Args:
         posterior: draws (C, S, ...).
         x: (N, D), the data of the posterior, or `observations`.
-        prior: the prior of the fits; None: the prior of the posterior. EM needs a conjugate prior (not HalfNormal)
-            with concentrations of at least 1.
+        prior: the prior of the fits; None: the prior of the posterior. EM needs a Prior, or an IndependentPrior whose scale is
+            InverseWishart or InverseGamma, with concentrations of at least 1.
         num_starts: number of draws from which EM starts. It is rounded up, because each chain contributes the same number of
             draws. If there are fewer draws, all are used.
         sample_weight: (N,) >= 0, the weights of the posterior.

@@ -99,7 +99,7 @@ def telescope(
             For full and tied, S ~ Wishart(f, S_0 / f) and f > D - 1. For diag and spherical, each entry of S has a gamma law,
             and f > 0. In both cases, the mean of S is S_0. The smaller f is, the less the size of the components depends on
             S_0. Richardson & Green (1997) recommend such a prior.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", "EEI" or "EII".
         num_samples: S, draws per chain.
         num_chains: C, number of chains, which run at the same time.
         num_warmup: number of discarded sweeps at the beginning of each chain.

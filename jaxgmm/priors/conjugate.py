@@ -36,9 +36,12 @@ from .interface import ComponentSums, MixturePrior, StandardVariables
 class Prior(MixturePrior):
     """The conjugate prior of a mixture. Every hyperparameter is an array, so priors can be vmapped.
 
-    If the components share volumes, shapes or orientations (covariance types such as VEE), the product of these densities over
-    the components is the prior of the covariances of this type, up to a constant that is not known. EM finds its mode exactly,
-    but `log_prior` and the objective of a fit lack this constant.
+        weights ~ Dirichlet(c),   Sigma_k ~ InverseWishart(nu, S),   mu_k | Sigma_k ~ N(m, Sigma_k / kappa)
+
+    For types that store variances, each variance ~ InverseGamma(nu / 2, S / 2). If the components share volumes, shapes or
+    orientations (covariance types such as VEE), the prior density of the covariances is proportional to the product of these
+    densities over the components. The normalising constant is not known: EM does not need it to find the mode, but `log_prior`
+    and the objective of a fit lack it. Source: Fraley & Raftery (2007), Journal of Classification 24, 155-181, section 3.
 
     Attributes:
         weight_concentration: c (K,) > 0; c = 1 gives a flat prior of the weights. MAP-EM needs c >= 1.
@@ -67,7 +70,7 @@ class Prior(MixturePrior):
 
     @property
     def covariance_law(self) -> InverseWishart:
-        """The law of each stored covariance; for diag and spherical, the law of a variance is InverseGamma(nu / 2, S / 2)."""
+        """The law of each stored covariance. If variances are stored, each has the law InverseGamma(nu / 2, S / 2)."""
         return InverseWishart(self.degrees_of_freedom, self.scale)
 
     @property

@@ -173,13 +173,13 @@ class InverseWishart(_ConjugateLaw):
 @partial(jax.tree_util.register_dataclass, data_fields=["shape", "rate"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class InverseGamma(_ConjugateLaw):
-    """The law InverseGamma(shape, rate) of variances, for diag and spherical; its mean is rate / (shape - 1).
+    """The law InverseGamma(shape, rate) of variances, for diag, spherical, EEI and EII; its mean is rate / (shape - 1).
 
     Source: Gelman et al. (2013), Bayesian Data Analysis, table A.1.
 
     Attributes:
         shape: () > 0.
-        rate: (D,) for diag, () for spherical, in data units squared.
+        rate: (D,) for diag and EEI, () for spherical and EII, in data units squared.
 
     Example:
         >>> import jax.numpy as jnp, jaxgmm
@@ -219,13 +219,15 @@ class InverseGamma(_ConjugateLaw):
 @partial(jax.tree_util.register_dataclass, data_fields=["sd", "lkj"], meta_fields=[])
 @dataclass(frozen=True, eq=False, repr=False)
 class HalfNormal(CovarianceLaw):
-    """The law with standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj), for every covariance type.
+    """The law with standard deviations ~ HalfNormal(sd) and correlations ~ LKJ(lkj).
 
-    The law is not conjugate and does not keep standard deviations away from 0. Use it with `nuts` or `laplace`, not with
-    MAP-EM. Source of the LKJ law: Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
+    It is for the covariance types full, tied, diag, spherical, EEI and EII. The law is not conjugate and does not keep standard
+    deviations away from 0. Use it with `nuts`, `laplace` or `smc`, not with MAP-EM.
+
+    Source of the LKJ law: Lewandowski, Kurowicka & Joe (2009), Journal of Multivariate Analysis 100, 1989-2001.
 
     Attributes:
-        sd: the scale of the half-normal law in data units: () for spherical, (D,) for all other types.
+        sd: the scale of the half-normal law in data units: () for spherical and EII, (D,) for the other types.
         lkj: () > 0; lkj = 1 gives a flat law of correlation matrices. Only full and tied use lkj.
 
     Example:

@@ -76,8 +76,8 @@ def select(
 
     Args:
         key: a random key.
-        x: (N, D), or `observations`. Every restart of observations begins at a start of `initialize`, and rows that observe
-            nothing are not in the N of BIC.
+        x: (N, D), or `observations`. Every restart of observations begins at a start of `initialize`, and rows
+            without observed values do not count in the N of BIC.
         num_components: the numbers of components to try.
         covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types.
         criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the

@@ -52,12 +52,13 @@ def fit_restarts(
 ) -> Fit:
     """Fit one data set from several starts, as one batch, and return the best fit.
 
-    A single restart begins at the start of `initialize`. Otherwise, each restart has seven candidates of different kinds:
-    k-means++ with k-means, k-means++ with capped distances, which outliers do not attract, random rows, cuts across random
-    directions, in units of standard deviations or in the Mahalanobis distance, and components that overlap. All candidates
-    take a few EM steps, on at most 512 rows (or eight for each parameter), and the better ones take more. The
-    best candidates that differ, five or half of the restarts if that is more, are fitted to the end. A candidate with a
-    component that degenerates in these steps gives way to the next best without one.
+    If num_restarts is 1, EM begins at the start of `initialize`. Otherwise, there are seven candidates for each restart. Six of
+    them assign each row to the nearest of K rows that are drawn by k-means++ or at random. These six differ in the distance,
+    which is computed from standardised features, by Mahalanobis, or along a random direction, and in its upper limit, which
+    makes outliers less likely to be drawn. In the seventh, the components overlap almost completely. All candidates take a few
+    EM steps, on at most 512 rows (or eight rows for each parameter, if that is more), and the better ones take more. Five
+    candidates, or half of num_restarts if that is more, are fitted to the end: the best ones that differ from each other. If a
+    component of a candidate degenerates in its first steps, the next best candidate takes its place.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag

@@ -95,7 +95,8 @@ def log_evidence(
 
     Args:
         key: a random key.
-        posterior: draws (C, S, ...) and their prior.
+        posterior: draws (C, S, ...) of the covariance type full, tied, diag, spherical, EEI or EII, and their prior. For the
+            other types, `smc` estimates the evidence.
         x: (N, D), the data that the posterior was made from, or `observations` without labels.
         sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
             row's density in the likelihood.

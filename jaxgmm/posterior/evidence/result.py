@@ -44,7 +44,7 @@ class EvidenceStatus(StatusEnum):
         4,
         "The draws miss at least one of the given modes that holds more than 2 % of the posterior. The value counts this mode, "
         "but the draws do not, so averages over them are wrong. Draw with smc, or start nuts from all modes, as in "
-        "nuts(key, modes.mixture, x, prior).",
+        "nuts(key, modes.mixture, x, prior, start_mass=modes.mass).",
     )
     DISAGREEMENT = (
         5,

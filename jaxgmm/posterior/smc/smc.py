@@ -92,7 +92,8 @@ def smc(
             evidence then depends on a prior that was chosen with the same data, and may be compared only between models with
             the same prior.
         num_components: K.
-        covariance_type: "full", "tied", "diag" or "spherical".
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`. If components share
+            volumes, shapes or orientations, the prior must be an IndependentPrior whose scale is VolumeShapeOrientation.
         num_samples: S, number of particles in each run, at least 100.
         num_chains: C, number of independent runs. All runs are computed at the same time.
         sample_weight: (N,) >= 0. A row of weight w counts as w rows. A row of weight 0 is ignored, whatever values it holds.
@@ -100,8 +101,9 @@ def smc(
             traced.
         present: (K,) booleans, True for the components that may have a positive weight; None: all components. The other
             components keep weight 0, and are left out of the prior of the weights.
-        tempering: "data" or "likelihood", as described above; None: "data" if the conditional distributions under the prior
-            have closed forms, else "likelihood". They have closed forms unless the prior's scale is HalfNormal.
+        tempering: "data" or "likelihood", as described above; None: "data" if x is an array and the conditional distributions
+            under the prior have closed forms, else "likelihood". They have closed forms unless the prior's scale is HalfNormal
+            or VolumeShapeOrientation.
         progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
