@@ -1,7 +1,7 @@
 """Linear algebra of covariances in storage form: factorisation, scatters, whitening and pooling.
 
 Covariances are stored as matrices (..., K or 1, D, D) for dense covariance types, and as variances (..., K or 1, D or 1) for
-the other types. `covariance.types` says which type is stored how; this module only reads that, and relies on broadcasting.
+the other types. The module `types` defines how each type is stored. The functions here rely on broadcasting.
 
 A scatter is a weighted sum of outer products v v'. It has one of two forms: "dense" (..., D, D) for dense types, "diagonal"
 (..., D) for the others. All functions accept leading batch axes. In shapes, "K or 1" is K, but 1 if all components share one

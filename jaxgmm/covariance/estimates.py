@@ -203,17 +203,17 @@ def _own(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int
 
 
 def _average(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
-    """Return the estimates of EEE and EEI, once for each component."""
+    """Return the estimates of EEE and EEI, repeated for each component."""
     return jnp.broadcast_to(covariance.einsum("k,k...->...", weights, own), own.shape)
 
 
 def _vii(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
-    """Return the estimates of VII, once for each feature."""
+    """Return the estimates of VII, repeated for each feature."""
     return jnp.broadcast_to(own.mean(-1, keepdims=True), own.shape)
 
 
 def _eii(own: jax.Array, weights: jax.Array, start: jax.Array | None, steps: int) -> jax.Array:
-    """Return the estimates of EII, once for each component and each feature."""
+    """Return the estimates of EII, repeated for each component and each feature."""
     return _average(_vii(own, weights, start, steps), weights, start, steps)
 
 

@@ -36,8 +36,8 @@ CODES = ("EII", "VII", "EEI", "VEI", "EVI", "VVI", "EEE", "VEE", "EVE", "VVE", "
 TYPES = tuple(_NAMES.get(code, code) for code in CODES)  # the fourteen types in their canonical spelling
 CLASSIC = tuple(_NAMES.values())  # the types that have a name, which all functions accept
 _LETTERS = {"E": "equal", "V": "variable", "I": "identity"}
-# Names of two wide types, which only programs that serve several types use: such a program takes the type as an argument. Their
-# codes are those of coupled types whose covariances are stored in the same way.
+# Names of the types in wide storage, one covariance for each component. Only programs that take the covariance type as an
+# argument use these names. Their codes are those of coupled types whose covariances are stored in the same way.
 ANY_DENSE, ANY_DIAGONAL = "any dense", "any diagonal"
 _CODES |= {ANY_DENSE: "EVV", ANY_DIAGONAL: "EVI"}
 
@@ -75,7 +75,7 @@ def is_classic(covariance_type: str) -> bool:
 
 
 def check_uncoupled_type(covariance_type: str, what: str, *, remedy: str = "sample with nuts") -> None:
-    """Raise ValueError if components share volumes, shapes or orientations, and `what`, such as a sampler, cannot handle it."""
+    """Raise ValueError if components share volumes, shapes or orientations. `what` names the function that needs this check."""
     if is_coupled(covariance_type):
         uncoupled = ", ".join(repr(name) for name in TYPES if not is_coupled(name))
         raise ValueError(

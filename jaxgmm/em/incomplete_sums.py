@@ -5,8 +5,8 @@ With the notation of the module `incomplete.conditional`, a row of responsibilit
     count += w r,    first += w r G' f,    second += w r (G' f f' G + I - G' G).
 
 The matrix G depends on the pattern of observed features and on the noise, but not on the values. Rows with the same pattern and
-noise can therefore share it. `by_pattern` sums f and f f' over such rows and applies G to the sums, so it needs one
-factorisation for each pattern. `by_row` needs one factorisation for each row.
+noise can therefore share it. `_by_pattern` sums f and f f' over such rows and applies G to the sums, so it needs one
+factorisation for each pattern. `_by_row` needs one factorisation for each row.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class IncompleteData(NamedTuple):
 
 
 def as_blocks(rows: Observations, weight: Any, num_components: int) -> Blocks | None:
-    """Return concrete rows in blocks by pattern, or None if the E-step had better treat each row alone."""
+    """Return concrete rows in blocks by pattern, or None if the E-step should treat each row alone."""
     if rows.method == "rows" or is_traced(rows, weight):
         if rows.method == "patterns":
             raise ValueError(

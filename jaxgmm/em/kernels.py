@@ -151,7 +151,7 @@ def kernel_index(far: jax.Array, numbers: list[int]) -> jax.Array:
 
 
 def narrow_components(far: jax.Array, number: int) -> jax.Array:
-    """Return the indices of `number` components, with all `far` ones, which must be no more."""
+    """Return the indices of `number` components, which include all `far` ones; at most `number` components may be far."""
     return jnp.argsort(~far, stable=True)[:number]
 
 
@@ -258,7 +258,7 @@ def about_means(
 def _mixed_component_sums(
     chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood. The whitened kernel computes `number` components, with all `far` ones."""
+    """Return the component sums and log-likelihood. The whitened kernel computes `number` components, also all `far` ones."""
     sums, of_few, log_likelihood = mixed_parts(chunk, number, far, mixture, factors, rows)
     narrow = narrow_components(far, number)
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))

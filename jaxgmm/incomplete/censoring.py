@@ -1,8 +1,8 @@
-"""Compute what limits of censored values add to the law of a row, with the notation of the module `conditional`.
+"""Compute how limits of censored values change the law of a row, with the notation of the module `conditional`.
 
-With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, one value of a
-row may be. Given the observed values, this value is normal with variance v, and q is the covariance of u with it. The limits
-then change the mean of u along q, and its covariance by a multiple of q q'.
+With diagonal matrices, the values of a row are independent, and any number of them may be censored. Otherwise, at most one
+value of a row may be censored. Given the observed values, this value is normal with variance v, and q is the covariance of u
+with it. The limits then change the mean of u along q, and its covariance by a multiple of q q'.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _in_units(limit: jax.Array, center: jax.Array, sd: jax.Array) -> jax.Array:
 
 
 def _valid_limits(rows: Observations) -> tuple[jax.Array, jax.Array]:
-    """Return lower and upper limits (D, n), without those that exclude all values, which rows of weight 0 may hold."""
+    """Return lower and upper limits (D, n). Limits that exclude all values, as rows of weight 0 may have, become infinite."""
     assert rows.lower is not None
     assert rows.upper is not None
     valid = (rows.lower < rows.upper).T

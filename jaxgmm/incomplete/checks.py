@@ -15,7 +15,7 @@ from .observations import Data, Observations
 
 
 def as_observed_data(x: Observations, sample_weight: ArrayLike | None, num_features: int | None) -> tuple[Data, Any]:
-    """Return the rows without their weights, as an array if they are plain, and the weights; raise if they do not match.
+    """Return the rows without their weights, and the weights. Rows that are not incomplete are returned as an array.
 
     Raises:
         ValueError: the number of features is not `num_features`, or `sample_weight` is given too.

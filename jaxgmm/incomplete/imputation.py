@@ -1,4 +1,4 @@
-"""Compute what a mixture says about missing values and about the true values behind noisy ones."""
+"""Impute missing values, and estimate the true values of rows with measurement noise, under a mixture."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .observations import Observations
 
 
 def as_design(rows: Observations, weight: Any, name: str) -> Observations:
-    """Return observations in which a row of weight w stands w times, and labels are numbers, with -1 for unknown ones.
+    """Return observations in which a row of weight w is repeated w times, and labels are numbers, with -1 for unknown ones.
 
     Raise ValueError or TypeError if no replicates of the rows can be drawn, with the function `name` in the message.
     """

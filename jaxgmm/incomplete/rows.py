@@ -13,7 +13,7 @@ from .observations import Data, Observations
 
 
 def rows_at(x: Data, index: np.ndarray) -> Any:
-    """Return some rows of concrete data without weights, on the host. Functions inside jit take them with any `method`."""
+    """Return some rows of concrete data without weights, on the host. Functions inside jit accept them, as `method` is None."""
     if isinstance(x, Observations):
         return dataclasses.replace(x.with_own_noise(), method=None).map_rows(lambda leaf: np.asarray(leaf)[index])
     return np.asarray(x)[index]
@@ -33,7 +33,7 @@ def moments_of_columns(rows: Observations, weight: jax.Array) -> tuple[jax.Array
 
 
 def filled_rows(rows: Observations) -> jax.Array:
-    """Return data (N, D) in which the first observed value of a column stands for its missing values.
+    """Return data (N, D) in which missing values are replaced by the first observed value of their column.
 
     A column of the result is constant only if its observed values are.
     """

@@ -94,7 +94,7 @@ class DataSets:
             return
         lengths = np.array([max(len(one), 1) for one in self.x])  # a data set without rows becomes one row of padding
         padded = np.full(self.size, padded_length(lengths.max())) if (lengths == lengths[0]).all() else bucket_lengths(lengths)
-        # rows with labels start in another way
+        # data sets with labels are in buckets of their own, because their starts are computed in another way
         has_labels = np.array([isinstance(one, Observations) and one.allowed is not None for one in self.x])
         for length, labelled in np.unique(np.stack([padded, has_labels], 1), axis=0):
             yield int(length), np.flatnonzero((padded == length) & (has_labels == labelled))

@@ -56,9 +56,10 @@ def _own_noise(rows: Observations) -> Observations:
 
 
 def with_same_fields(sets: Sequence[Observations], num_components: int) -> list[Observations]:
-    """Return sets of observations on the host of which all have the fields that any of them has, except for labels.
+    """Return sets of observations on the host that all have the same fields, except for labels.
 
-    Labels become booleans (N, K). If one of the sets has noise with matrices, the noise of all sets has matrices.
+    A field that only some sets have is added to the others, with values that change nothing. Labels become booleans (N, K). If
+    one of the sets has noise covariances, the noise of all sets is stored as covariances.
     """
     dense = any(one.noise is not None and one.noise.ndim == 3 for one in sets)
     has_masks = any(one.observed is not None for one in sets)

@@ -59,7 +59,7 @@ def fit_batches(
         tol: as in `fit`.
         max_iter: the largest number of steps.
         reg_covar: as in `fit`.
-        accelerate: as in `fit`. Acceleration pays most here, where each E-step reads all data.
+        accelerate: as in `fit`. Acceleration is most useful here, because each E-step reads all data.
         online: whether to begin with stochastic EM, which takes an M-step after each block of some hundred rows: Cappé &
             Moulines (2009), with the step size (t + 20)^-0.6 and averaged moments. The first pass evaluates the start, at most
             ten stochastic passes follow, and all later passes are exact, so that the fit can end only with an exact pass. All

@@ -33,11 +33,11 @@ from .batches import Batch
 from .passes import Trial, trial_of
 from .sums import finish_sums
 
-_PASSES = 10  # the largest number of stochastic passes; from then on, they gained little more than EM steps in experiments
-_POWER = 0.6  # of the step size; Cappé & Moulines (2009) recommend 0.6 together with averaging
+_PASSES = 10  # the largest number of stochastic passes; in experiments, further ones gained little more than EM steps
+_POWER = 0.6  # the exponent of the step size; Cappé & Moulines (2009) recommend 0.6 together with averaging
 _FIRST = 20.0  # t0 of the step size
 _AVERAGING = 3.0  # the power of t to which the weight of s_t in the average is proportional
-_SMALLEST_BLOCK = 128  # rows
+_SMALLEST_BLOCK = 128  # the smallest number of rows between two M-steps
 
 
 class OnlineState(NamedTuple):
@@ -57,7 +57,7 @@ class OnlineState(NamedTuple):
 
 
 def stochastic_passes(max_iter: int) -> int:
-    """Return the number of stochastic passes of a fit that may take `max_iter` steps. At least half of them are EM steps."""
+    """Return the number of stochastic passes of a fit that may take `max_iter` steps, of which at least half are EM steps."""
     return max(0, min(_PASSES, max_iter // 2 - 1))
 
 
@@ -120,7 +120,7 @@ def _step(
 ) -> OnlineState:
     """Return the state after one block. A block whose sums are not finite is skipped, and so is an M-step that fails.
 
-    `block_weight` () is the average total weight of a block: in a block of less weight, the step is as much smaller.
+    `block_weight` () is the average total weight of a block. For a block of less weight, the step is smaller in proportion.
     """
     mixture, name, dtype = state.mixture, state.mixture.covariance_type, found.count.dtype
     weight = found.count.sum()

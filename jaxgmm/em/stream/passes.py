@@ -163,7 +163,7 @@ def trial_of(proposal: Proposal, tol: jax.Array) -> Trial:
 
 
 def add_batch(done: Pass, batch: Batch, trial: Trial | None, origin: Origin | None) -> None:
-    """Add a batch to the sums of a pass in place. This waits for the result, so that few batches are in memory at a time."""
+    """Add a batch to the sums of a pass in place, and wait for the result, so that few batches are in memory at a time."""
     if batch.num_positive:
         assert trial is not None
         assert origin is not None

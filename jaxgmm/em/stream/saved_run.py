@@ -19,10 +19,10 @@ COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_row
 
 
 def caught_up(held: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
-    """Return the saved state of this process, or None, at the pass that the furthest of several processes had reached.
+    """Return the saved state of this process at the latest pass that any process had reached, or None if nothing was saved.
 
-    If this process had not reached it, it had at least read all its rows in the pass before. What all processes share then
-    comes from the furthest process, and only the marks and the number of rows from this one.
+    If this process had not reached this pass, it had at least read all its rows in the pass before. The result then holds its
+    own marks and number of rows. All else is equal in all processes, and comes from a process that had reached the pass.
     """
     passes = of_each(-1 if held is None else int(held["counts"][0]))
     if passes.max() < 0:

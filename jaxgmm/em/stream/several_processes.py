@@ -36,7 +36,7 @@ def own_path(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 
 def together(compute: Callable[[], Result]) -> Result:
-    """Return compute(), which only this process calls; if it raises an error in one process, all raise an error."""
+    """Return the result of compute() in this process; if it raises an error in one process, all processes raise an error."""
     if not are_several():
         return compute()
     error, result = None, None

@@ -60,7 +60,7 @@ def finish_sums(
 def _mixed_sums(
     chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> WhitenedSums:
-    """Return the sums of `additive_sums` if the whitened kernel computes `number` components, with all `far` ones."""
+    """Return the sums of `additive_sums`. The whitened kernel computes `number` components, which include all `far` ones."""
     sums, of_few, log_likelihood = mixed_parts(chunk, number, far, mixture, factors, rows)
     narrow, moments = narrow_components(far, number), split_sums(sums, mixture)
     count, first, second = (leaf.at[narrow].set(some) for leaf, some in zip(moments, of_few, strict=True))

@@ -26,7 +26,7 @@ _SMALLEST_VARIANCE = 1e-6  # smallest eigenvalue of a scale matrix, as a fractio
 class Points(NamedTuple):
     """Points with P coordinates in each of V systems, numbered 0, ..., V - 1.
 
-    Each part of a proposal uses one of the systems for each coordinate. `evidence_coordinates` defines the systems.
+    Each part of a proposal uses one of the systems for each coordinate. The module `coordinates` defines the systems.
 
     Attributes:
         z: (..., V, P), the coordinates in each system.
@@ -41,7 +41,7 @@ class Points(NamedTuple):
 class Proposal(NamedTuple):
     """A mixture of M multivariate t distributions in P dimensions. The t distributions are called its parts.
 
-    The last E parts have empty components (`evidence_coordinates`). All other parts use system 0 for all coordinates.
+    The last E parts have empty components (see the module `coordinates`). All other parts use system 0 for all coordinates.
 
     Attributes:
         empty: (E, K), whether each component is empty, for each of the last E parts.

@@ -5,9 +5,9 @@
 
 The proposal q starts as a mixture of multivariate t distributions, one at each mode that Newton's method finds from the
 posterior's draws. At some of these modes, a component is empty. The t distribution then has special coordinates for this
-component (`evidence_coordinates`). In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin & Robert
-2008, Statistics and Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws whose
-ratios are averaged.
+component (see the module `coordinates`). In pilot rounds, q adapts to the importance ratios (Cappe, Douc, Guillin, Marin &
+Robert 2008, Statistics and Computing 18, 447-459). After the pilot rounds q is fixed. It therefore does not depend on the draws
+whose ratios are averaged.
 
 A labelling is an order of the components. If K components are exchangeable, the evidence must include all their K! labellings.
 Otherwise the log evidence would be too small by up to log K! (Neal 1999, on Chib 1995). The density q is therefore averaged

@@ -69,7 +69,7 @@ def _of_observations(states: GibbsState, y: Observations, weight: Weight, covari
     def of_one(state: GibbsState) -> jax.Array:
         return sum_over_rows(of_chunk, (y, origin), weight, chunk, (state,))
 
-    # with the checkpoint, the gradient does not need the matrices of all rows and particles at the same time
+    # with `jax.checkpoint`, the gradient does not need the matrices of all rows and particles at the same time
     return jax.lax.map(jax.checkpoint(of_one), states, batch_size=min(_AT_ONCE, m))
 
 
