@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import covariance
 from .validation import is_traced
@@ -101,3 +102,22 @@ def mixture_frame(mixture: Any, feature_names: Sequence[str] | None = None, **ot
     columns |= {"component": places[-1]} | {name: column.ravel() for name, column in values.items()}
     columns |= {name: np.broadcast_to(column, shape).ravel() for name, column in others.items()}
     return pandas.DataFrame(columns)
+
+
+def with_groups(frame: pandas.DataFrame, groups: ArrayLike, batch_shape: tuple[int, ...]) -> pandas.DataFrame:
+    """Replace the numbers of the fits of a stack by the sorted labels of the groups of rows from which they were computed.
+
+    Args:
+        frame: a data frame by `mixture_frame`, for a stack of fits (B,).
+        groups: (N,) the labels of the rows; a label stands for one fit.
+        batch_shape: the leading axes of the stack.
+    """
+    labels = np.unique(np.asarray(groups))
+    if batch_shape != (len(labels),):
+        raise ValueError(
+            f"groups has {len(labels)} different labels, but the fits have the shape {batch_shape}; give the labels that "
+            "fit_many received as groups."
+        )
+    places = frame.pop("axis 0")
+    frame.insert(0, "group", labels[places.to_numpy()])
+    return frame

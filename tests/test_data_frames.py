@@ -55,6 +55,12 @@ def test_a_fit_and_a_stack_of_fits_have_their_outcomes():
     assert frame["num_iter"].tolist() == [7] * 2
     fits = jax.tree.map(lambda leaf: np.stack([leaf] * 3), fit)
     assert fits.to_dataframe(["x"]).shape == (6, frame.shape[1] + 1)
+    named = fits.to_dataframe(["x"], groups=["c", "a", "b", "a"])
+    assert list(named.columns) == ["group", *fit.to_dataframe(["x"]).columns]
+    assert named["group"].tolist() == ["a", "a", "b", "b", "c", "c"]
+    for stack, labels in ((fits, ["a", "b"]), (fit, ["a"])):
+        with pytest.raises(ValueError, match=r"different labels, but the fits have the shape \("):
+            stack.to_dataframe(groups=labels)
 
 
 def test_a_posterior_is_summarised():

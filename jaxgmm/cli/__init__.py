@@ -17,7 +17,7 @@ from typing import NoReturn
 from .. import __version__
 from ..command_interrupt import INTERRUPTED
 from ..validation import check_seed
-from . import calibrate, compare, fit, interruption, plot, predict, rehearsal, sample, select, startup, study
+from . import calibrate, compare, fit, interruption, plot, predict, sample, select, startup, study
 from .errors import internal_error, refusal
 from .interruption import exit_now
 from .messages import print_error
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `jaxgmm`.
 
     Args:
-        argv: the command-line arguments; None means the arguments of the process.
+        argv: the command-line arguments. With None, the command takes the arguments of the process and ends the process.
 
     Returns:
         The exit code: 0 on success; 1 after an error inside jaxgmm, with a traceback; 2 if the input was invalid, with a
@@ -65,9 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interruption.stop_soon()
     code = _run(sys.argv[1:])
     interruption.stop_at_once()
-    if code == INTERRUPTED or rehearsal.is_running():
-        exit_now(code)
-    return code
+    exit_now(code)
 
 
 def _run(argv: Sequence[str]) -> int:

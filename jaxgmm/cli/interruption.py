@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -31,7 +32,7 @@ def stop_soon() -> None:
 
 
 def stop_at_once() -> None:
-    """Make Ctrl-C end the process at once, from the end of the command until the interpreter has exited."""
+    """Make Ctrl-C end the process at once, from the end of the command until the process has exited."""
     if signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, exit_quietly)
 
@@ -41,13 +42,15 @@ def is_interrupted() -> bool:
     return _interrupted.is_set()
 
 
-def exit_now(code: int) -> None:
+def exit_now(code: int) -> NoReturn:
     """Write all pending output and end the process immediately.
 
-    Python cannot stop a running compilation, and may crash if it exits normally while one is running.
+    A normal exit takes some tenths of a second, and Ctrl-C during this time would end the process without a sentence. Python
+    also cannot stop a running compilation, and may crash if it exits normally while one is running.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # such as a full disk: `main` has already reported this error
+            stream.flush()
     os._exit(code)
 
 

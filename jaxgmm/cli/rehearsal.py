@@ -33,8 +33,6 @@ from ..validation import as_weighted_data
 _MOST_EVALUATIONS = 5e8
 _FEW_EVALUATIONS = 1e7  # below this number, computation takes less than a second even in programs that are half as fast
 
-_running: list[threading.Thread] = []
-
 
 class Rehearsal:
     """A thread that runs functions one after another; the process does not wait for the thread when it exits.
@@ -50,16 +48,10 @@ class Rehearsal:
         """Start the thread. If a step raises an error, the thread continues with the next step."""
         self._thread = threading.Thread(target=_run, args=(steps,), name="jaxgmm-rehearsal", daemon=True)
         self._thread.start()
-        _running[:] = [self._thread]
 
     def wait(self) -> None:
         """Wait until all steps have run."""
         self._thread.join()
-
-
-def is_running() -> bool:
-    """Return whether a rehearsal is still running."""
-    return any(thread.is_alive() for thread in _running)
 
 
 def is_worthwhile(num_components: int, x: np.ndarray, num_draws: int) -> bool:

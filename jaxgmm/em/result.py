@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, overload
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..cells import REACH, counted, look, reach
 from ..covariance import types as covariance_types
-from ..data_frames import mixture_frame
+from ..data_frames import mixture_frame, with_groups
 from ..mixture import Mixture, mixture_table
 from ..status import StatusEnum
 from ..tables import Printed, Table, elided
@@ -118,7 +119,7 @@ class Fit(Printed):
         """Whether the status is CONVERGED, ()."""
         return self.status == Status.CONVERGED
 
-    def to_dataframe(self, feature_names: Sequence[str] | None = None) -> pandas.DataFrame:
+    def to_dataframe(self, feature_names: Sequence[str] | None = None, groups: ArrayLike | None = None) -> pandas.DataFrame:
         """Return a pandas data frame with one row for each component. For a stack, each component of each fit has a row.
 
         The columns are the parameters, the status of the component, and the status, the number of steps, the log-likelihood and
@@ -126,11 +127,17 @@ class Fit(Printed):
 
         Args:
             feature_names: D names for the columns of the data; None: "feature 0" and so on.
+            groups: (N,) the labels of rows that `fit_many` received as `groups`, for the fits (B,) that it returned. The first
+                column, "group", then holds the label of each fit in place of its number.
+
+        Raises:
+            ValueError: the number of different labels is not the number of fits.
         """
         numbers = {name: np.asarray(getattr(self, name))[..., None] for name in ("num_iter", "log_likelihood", "objective")}
         states = {"component_status": _names_of(self.component_status, ComponentStatus)}
         states |= {"status": _names_of(self.status, Status)[..., None]}
-        return mixture_frame(self.mixture, feature_names, **states, **numbers)
+        frame = mixture_frame(self.mixture, feature_names, **states, **numbers)
+        return frame if groups is None else with_groups(frame, groups, self.mixture.batch_shape)
 
     def _tables(self) -> list[Table]:
         """Return the tables that `repr` shows: the status of the fit, the mixture, and the components with problems."""

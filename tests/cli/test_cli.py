@@ -32,13 +32,15 @@ def test_every_command_has_help(capsys, command):
 
 
 def test_the_process_is_set_up_first(monkeypatch, capsys):
-    """Without arguments of its own, `main` tunes the process and takes the arguments of the process."""
-    calls = []
+    """Without arguments of its own, `main` tunes the process, takes the arguments of the process, and ends it."""
+    calls, codes = [], []
     monkeypatch.setattr(cli.startup, "tune_startup", lambda: calls.append("tune"))
     monkeypatch.setattr(cli.startup, "use_compilation_cache", lambda: calls.append("cache"))
     monkeypatch.setattr(cli.interruption, "stop_soon", lambda: calls.append("interrupts"))
     monkeypatch.setattr(sys, "argv", ["jaxgmm", "fit", "nowhere.csv", "-k", "2"])
-    assert main() == 2
+    monkeypatch.setattr(cli, "exit_now", codes.append)
+    main()
+    assert codes == [2]
     assert "nowhere.csv" in capsys.readouterr().err
     assert calls == ["tune", "cache", "interrupts"]
 

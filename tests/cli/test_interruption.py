@@ -71,7 +71,23 @@ def test_an_interrupt_that_python_ignores_ends_the_process(monkeypatch):
 
 
 def test_output_is_flushed(monkeypatch):
-    codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
+    """Also if one of the streams cannot be written to."""
+    calls = []
+    monkeypatch.setattr(os, "_exit", calls.append)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(flush=lambda: os.mkdir("")))
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(flush=lambda: calls.append("stderr")))
     interruption.exit_now(3)
-    assert codes == [3]
+    assert calls == ["stderr", 3]
+
+
+def test_after_the_last_line_of_output():
+    """The command ends the process itself. During a normal exit of Python, Ctrl-C would end it without a sentence."""
+    code = """
+import atexit, sys, jaxgmm.cli as cli
+atexit.register(print, "a normal exit")
+cli.fit.run = lambda arguments: print("end")
+sys.argv = ["jaxgmm", "fit", "faithful", "-k", "2"]
+sys.exit(cli.main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")

@@ -11,7 +11,6 @@ import pytest
 import jaxgmm
 from jaxgmm.cli.rehearsal import (
     Rehearsal,
-    is_running,
     is_tiny,
     is_worthwhile,
     rehearse_approximation,
@@ -73,15 +72,6 @@ def test_jit_finds_what_was_rehearsed():
     Rehearsal(lambda: double(np.ones(3, np.float32))).wait()
     assert double(np.zeros(3, np.float32)).tolist() == [0, 0, 0]
     assert compiled == ["jaxgmm-rehearsal"]
-
-
-def test_whether_it_runs():
-    end = threading.Event()
-    rehearsal = Rehearsal(end.wait)
-    assert is_running()
-    end.set()
-    rehearsal.wait()
-    assert not is_running()
 
 
 def test_the_process_does_not_wait_for_it():
