@@ -75,6 +75,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options for the number of components and the covariance type of one model."""
     parser.add_argument("-k", "--num-components", type=int, required=True, metavar="K", help="number of components")
+    add_covariance_type(parser)
+
+
+def add_covariance_type(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the covariance type."""
     parser.add_argument(
         "--covariance-type",
         type=canonical,

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from ..covariance.types import CLASSIC
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
-from .arguments import add_output_options
+from .arguments import add_covariance_type, add_output_options
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import command_record
@@ -30,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-d", "--num-features", type=int, metavar="D", help="number of features; default: that of --prior, or 1"
     )
-    parser.add_argument("--covariance-type", choices=CLASSIC, default="full", help="default: full")
+    add_covariance_type(parser)
     parser.add_argument(
         "--num-datasets", type=int, default=256, metavar="B", help="number of simulated data sets; default: 256"
     )
@@ -51,8 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE.toml",
         help="file that sets weight_concentration (default 3), mean (0), mean_precision (0.1), degrees_of_freedom (D + 4) and "
-        "scale (3 times the identity matrix; D + 2 for diag and spherical), each as a number, or as a list with one entry per "
-        "component or feature",
+        "scale (3 times the identity matrix for full and tied; D + 2 for the other types), each as a number, or as a list with "
+        "one entry per component or feature; for codes such as VEE, volumes ~ InverseGamma(degrees_of_freedom / 2, scale / 2)",
     )
     parser.add_argument(
         "--resume",

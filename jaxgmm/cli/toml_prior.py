@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ..covariance.types import prior_scale_shape
+from ..covariance.types import is_coupled, is_dense
 from ..priors.conjugate import Prior
+from ..priors.independent import IndependentPrior
 from ..studies.prior_table import prior_from_table, read_prior_table
 from ..validation import check_count
 
 
-def read_prior(path: Path | None, num_components: int, num_features: int | None, covariance_type: str) -> Prior:
-    """Return the Prior that a TOML file defines by numbers or lists of numbers; missing fields get default values.
+def read_prior(
+    path: Path | None, num_components: int, num_features: int | None, covariance_type: str
+) -> Prior | IndependentPrior:
+    """Return the prior that a TOML file defines by numbers or lists of numbers; missing fields get default values.
 
     Args:
         path: the file; None means that all fields have their defaults.
@@ -25,14 +28,13 @@ def read_prior(path: Path | None, num_components: int, num_features: int | None,
     mean = np.asarray(table.get("mean", 0.0))
     d = num_features or (len(mean) if mean.ndim else 1)
     check_count(d, "num_features")
-    is_matrix = len(prior_scale_shape(covariance_type, d)) == 2
+    has_wishart_law = is_dense(covariance_type) and not is_coupled(covariance_type)
     defaults = {
         "weight_concentration": 3.0,
         "mean": 0.0,
         "mean_precision": 0.1,
         "degrees_of_freedom": d + 4.0,
-        "scale": 3.0 if is_matrix else d + 2.0,
+        "scale": 3.0 if has_wishart_law else d + 2.0,
     }
-    return prior_from_table(
-        table, defaults=defaults, num_components=num_components, num_features=d, covariance_type=covariance_type
-    )
+    shapes = {"num_components": num_components, "num_features": d, "covariance_type": covariance_type}
+    return prior_from_table(table, defaults=defaults, normalised=True, **shapes)

@@ -22,6 +22,7 @@ from ..memory import check_memory
 from ..mixture import Mixture
 from ..posterior.assignment_problems import MAX_ENUMERATED
 from ..priors.conjugate import Prior
+from ..priors.independent import IndependentPrior
 from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
@@ -68,8 +69,8 @@ class Design:
     Attributes:
         separations: distances between neighbouring components, in standard deviations within a component.
         num_observations: the values of N, the number of rows of a data set.
-        covariance_types: the covariance types to fit, from "full", "tied", "diag", "spherical", "EEI" and "EII". The truth
-            satisfies all of them.
+        covariance_types: the covariance types to fit, such as "full" or "VEE". The truth satisfies all of them. With "EVE",
+            "VVE", "EEV" and "VEV", nothing determines the axes of the truth, because its components are spherical.
         num_components: K, at most 6.
         num_features: D.
         weights: K weights of the components, or None for equal weights.
@@ -81,7 +82,10 @@ class Design:
         probabilities: probabilities of the intervals.
         prior: "default", which means the data-scaled `default_prior` of each data set; or a dict of fixed numbers with the keys
             weight_concentration (by default 1), mean (0), mean_precision (0.01), degrees_of_freedom (D + 2) and scale (1). The
-            scale multiplies the identity matrix.
+            scale multiplies the identity matrix. If components share volumes, shapes or orientations, "map" and "bootstrap"
+            use this prior, and the other Bayesian methods need a prior with a normalised density. For "default", they use
+            `default_prior(..., normalised=True)`. For a dict, they use mu_k ~ N(m, S / (nu kappa)) and
+            VolumeShapeOrientation(nu / 2, S / 2, 1), where m, kappa, nu and S are the last four numbers of the dict.
         start: the start of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
         options: a dict of options for each method, by the name of the method. The options of "em" and "map" are kind, tol,
             max_iter and accelerate.
@@ -195,14 +199,17 @@ class Design:
             weights, jnp.asarray(means, dtype), covariance.from_dense(identity, covariance_type, weights), covariance_type
         )
 
-    def fixed_prior(self, covariance_type: str) -> Prior | None:
-        """Return the prior that all data sets share, or None if each data set has its own default prior."""
+    def fixed_prior(self, covariance_type: str, *, normalised: bool = False) -> Prior | IndependentPrior | None:
+        """Return the prior that all data sets share, or None if each data set has its own default prior.
+
+        Methods that draw need a `normalised` density.
+        """
         if not isinstance(self.prior, Mapping):
             return None
         shapes = {"num_components": self.num_components, "num_features": self.num_features, "covariance_type": covariance_type}
         defaults = {"weight_concentration": 1.0, "mean": 0.0, "mean_precision": 0.01, "scale": 1.0}
         defaults["degrees_of_freedom"] = self.num_features + 2.0
-        prior = prior_from_table(self.prior, defaults=defaults, **shapes)
+        prior = prior_from_table(self.prior, defaults=defaults, normalised=normalised, **shapes)
         check_prior(prior, **shapes)
         return prior
 
@@ -249,8 +256,9 @@ def _check_numbers(design: Design) -> None:
 
 def _check_choices(design: Design) -> None:
     """Raise an error if a covariance type, a method, the start or the prior is unknown."""
-    for covariance_type in design.covariance_types:
-        check_uncoupled_type(covariance_type, "coverage_study")
+    if "gibbs" in design.methods:
+        for covariance_type in design.covariance_types:
+            check_uncoupled_type(covariance_type, "gibbs", remedy="leave gibbs out of the methods")
     for method in design.methods:
         check_choice(method, "method", (*POINT_METHODS, *POSTERIOR_METHODS))
     check_choice(design.start, "start", (*START_METHODS, "truth"))

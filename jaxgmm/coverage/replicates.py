@@ -168,7 +168,8 @@ class Batch:
     def _draw(self, method: str) -> tuple[dict[str, jax.Array | np.ndarray], float]:
         """Draw from the posteriors of all data sets, with the MAP fits as starts; return results and duration in seconds."""
         keys = jax.vmap(partial(jax.random.fold_in, data=zlib.crc32(method.encode())))(self.keys)
-        return self._run_program(method, keys, self._map_fits.mixture, self.x, self.prior)
+        prior = self.prior if method == "bootstrap" else self.normalised_prior
+        return self._run_program(method, keys, self._map_fits.mixture, self.x, prior)
 
     def _run_program(self, method: str, *arrays: object) -> tuple[dict[str, jax.Array | np.ndarray], float]:
         """Run the program of a method on all data sets, in groups of equal size; return results and duration in seconds."""
@@ -218,10 +219,20 @@ class Batch:
 
     @cached_property
     def prior(self) -> MixturePrior:
-        """The stacked priors of the data sets."""
-        fixed = self.design.fixed_prior(self.cell.covariance_type)
+        """The stacked priors of the data sets, under which EM finds posterior modes."""
+        return self._stacked_priors(normalised=False)
+
+    @cached_property
+    def normalised_prior(self) -> MixturePrior:
+        """The stacked priors of the data sets, from whose posteriors methods draw."""
+        return self._stacked_priors(normalised=True)
+
+    def _stacked_priors(self, *, normalised: bool) -> MixturePrior:
+        """Return the prior of each data set, as one stack (B,)."""
+        covariance_type = self.cell.covariance_type
+        fixed = self.design.fixed_prior(covariance_type, normalised=normalised)
         if fixed is None:
-            return _default_priors(self.x, self.design.num_components, self.cell.covariance_type)
+            return _default_priors(self.x, self.design.num_components, covariance_type, normalised)
         return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(self.keys), *leaf.shape)), fixed)
 
     @cached_property
@@ -236,10 +247,11 @@ def _simulate(keys: jax.Array, truth: Mixture, num_observations: int) -> jax.Arr
     return jax.vmap(lambda key: sample(jax.random.fold_in(key, 0), truth, num_observations)[0])(keys)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def _default_priors(x: jax.Array, num_components: int, covariance_type: str) -> MixturePrior:
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _default_priors(x: jax.Array, num_components: int, covariance_type: str, normalised: bool) -> MixturePrior:
     """Return the stacked default priors of the data sets."""
-    return jax.vmap(partial(default_prior, num_components=num_components, covariance_type=covariance_type))(x)
+    options = {"num_components": num_components, "covariance_type": covariance_type, "normalised": normalised}
+    return jax.vmap(partial(default_prior, **options))(x)
 
 
 @partial(jax.jit, static_argnums=2)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
+from ..covariance.types import check_uncoupled_type
 from ..incomplete.observations import Data
 from ..incomplete.rows import with_weights
 from ..posterior.conditionals import check_closed_forms, check_integer_weights
@@ -106,6 +107,7 @@ def _check_prior(prior: Any, num_components: int, num_features: int, covariance_
             "prior is None; criterion='evidence' needs one proper prior for all numbers of components, such as "
             f"prior=jaxgmm.default_prior(x, num_components={num_components}), whose scale is then the same for all of them."
         )
+    check_uncoupled_type(covariance_type, "criterion='evidence'", remedy="take the evidence that smc estimates")
     check_prior(prior, num_components, num_features, covariance_type)
     check_closed_forms(prior, "criterion='evidence'")
 

@@ -1,8 +1,15 @@
-"""Build a conjugate prior from a table of numbers, which comes from a TOML file or from `Design.prior`.
+"""Build a prior from a table of numbers, which comes from a TOML file or from `Design.prior`.
 
 A table may set any of the hyperparameters in `HYPERPARAMETERS`. The caller provides a default for each hyperparameter. The
 defaults of `jaxgmm calibrate` describe well-separated components of unit variance; the defaults of `Design` describe a weak
 prior.
+
+The prior is conjugate. If components share volumes, shapes or orientations, the normalising constant of the conjugate prior is
+not known, so methods that draw get an `IndependentPrior` from the same hyperparameters (c, m, kappa, nu, S):
+
+    weights ~ Dirichlet(c),   mu_k ~ N(m, S / (nu kappa)),   covariances ~ VolumeShapeOrientation(nu / 2, S / 2, 1)
+
+A variance with the law InverseGamma(nu / 2, S / 2) has the typical value S / nu. Volumes have this law here.
 """
 
 from __future__ import annotations
@@ -16,9 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..covariance.types import prior_scale_shape
+from ..covariance.types import is_coupled, prior_scale_shape, shape_and_axes_scale
 from ..files import parse_file
 from ..priors.conjugate import Prior
+from ..priors.independent import IndependentPrior
+from ..priors.volume_shape_orientation import VolumeShapeOrientation
 
 HYPERPARAMETERS = ("weight_concentration", "mean", "mean_precision", "degrees_of_freedom", "scale")
 
@@ -30,8 +39,9 @@ def prior_from_table(
     num_components: int,
     num_features: int,
     covariance_type: str,
-) -> Prior:
-    """Return the Prior that a table describes.
+    normalised: bool = False,
+) -> Prior | IndependentPrior:
+    """Return the prior that a table describes.
 
     Args:
         table: hyperparameters by name. A single number is used for every component or feature; a single number for the scale
@@ -40,6 +50,8 @@ def prior_from_table(
         num_components: K.
         num_features: D.
         covariance_type: the covariance type, which determines the shape of the scale.
+        normalised: whether the density of the prior must be normalised, as methods that draw need it. If components share
+            volumes, shapes or orientations, the result is then an IndependentPrior.
 
     Raises:
         ValueError: the table has an unknown name, or a value of the wrong shape or kind.
@@ -53,11 +65,22 @@ def prior_from_table(
     """
     check_table(table, "prior")
     values = {name: np.asarray(table.get(name, defaults[name])) for name in HYPERPARAMETERS}
-    scale_shape = prior_scale_shape(covariance_type, num_features)
+    by_blocks = normalised and is_coupled(covariance_type)
+    scale_shape = (shape_and_axes_scale if by_blocks else prior_scale_shape)(covariance_type, num_features)
     if len(scale_shape) == 2 and values["scale"].ndim == 0:
         values["scale"] = values["scale"] * np.eye(num_features)
     shapes = {"weight_concentration": (num_components,), "mean": (num_features,), "scale": scale_shape}
-    return Prior(**{name: _as_array(name, value, shapes.get(name, ())) for name, value in values.items()})
+    prior = Prior(**{name: _as_array(name, value, shapes.get(name, ())) for name, value in values.items()})
+    return _prior_by_blocks(prior) if by_blocks else prior
+
+
+def _prior_by_blocks(prior: Prior) -> IndependentPrior:
+    """Return the prior of volumes, shapes and orientations that has the hyperparameters of a conjugate prior."""
+    nu, scale = prior.degrees_of_freedom, prior.scale
+    typical = scale / (nu * prior.mean_precision)
+    mean_covariance = typical if scale.ndim == 2 else jnp.diag(jnp.broadcast_to(typical, prior.mean.shape))
+    law = VolumeShapeOrientation(nu / 2, scale / 2, jnp.ones_like(nu))
+    return IndependentPrior(prior.weight_concentration, prior.mean, mean_covariance, law)
 
 
 def read_prior_table(path: Path) -> dict[str, ArrayLike]:

@@ -52,6 +52,10 @@ def test_calibrate(capsys, refused, tmp_path, made_up_calibration):
     assert "would be overwritten" in refused(*arguments)
     assert main(["calibrate", "laplace", "--covariance-type", "spherical", "-d", "2", "--out", str(tmp_path)]) == 0
     assert made_up_calibration[-1][0].scale.tolist() == 4
+    assert main(["calibrate", "nuts", "--covariance-type", "VEI", "-d", "2", "--out", str(tmp_path)]) == 0
+    prior, _, options = made_up_calibration[-1]
+    assert options["covariance_type"] == "VEI"
+    assert prior.scale.scale.tolist() == [2, 2]
 
 
 def test_calibrate_refuses(refused, tmp_path):
@@ -59,6 +63,9 @@ def test_calibrate_refuses(refused, tmp_path):
     (tmp_path / "prior.toml").write_text("men = 0")
     assert "an entry 'men'" in refused("calibrate", "nuts", "--prior", tmp_path / "prior.toml", "--out", tmp_path)
     assert "invalid choice" in refused("calibrate", "vb")
+    assert "invalid choice: 'VXV'" in refused("calibrate", "nuts", "--covariance-type", "VXV")
+    unknown = refused("calibrate", "gibbs", "--covariance-type", "VEI", "--out", tmp_path)
+    assert "'VEI' (variable volume, equal shape, identity orientation), which gibbs does not support" in unknown
     assert "num_datasets" in refused("calibrate", "nuts", "--num-datasets", 0)
     assert "thin" in refused("calibrate", "nuts", "--thin", 0, "--out", tmp_path)
     assert "alpha" in refused("calibrate", "nuts", "--alpha", 2, "--out", tmp_path)

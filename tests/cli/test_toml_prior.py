@@ -22,6 +22,15 @@ def test_the_scale_has_the_shape_of_the_type(covariance_type, scale):
     assert read_prior(None, 2, 2, covariance_type).scale.tolist() == scale
 
 
+@pytest.mark.parametrize(("code", "scale"), [("VEI", [2, 2]), ("EVV", [[2, 0], [0, 2]]), ("EEV", 2)])
+def test_covariances_that_share_parameters(code, scale):
+    """Their prior is normalised. Volumes have the inverse gamma law that the variances of diag have."""
+    prior = read_prior(None, 2, 2, code)
+    assert float(prior.scale.volume_shape) == 3
+    assert prior.scale.scale.tolist() == scale
+    np.testing.assert_allclose(prior.mean_covariance, 4 / 6 / 0.1 * np.eye(2), rtol=1e-6)
+
+
 def test_numbers_and_lists(tmp_path):
     path = tmp_path / "prior.toml"
     path.write_text("mean = [1.0, 2.0]\nweight_concentration = 4\nscale = [[2, 1], [1, 2]]\n")

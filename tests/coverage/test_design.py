@@ -100,6 +100,21 @@ def test_fixed_priors():
     assert float(prior.degrees_of_freedom) == 5
 
 
+def test_fixed_priors_of_coupled_covariances():
+    """Methods that draw have a normalised density with the same hyperparameters; `gibbs` is refused by name."""
+    design = jaxgmm.Design(num_features=3, prior={"scale": 2, "mean": 1}, covariance_types=("EVI", "VEV", "full"))
+    assert isinstance(design.fixed_prior("VEV"), jaxgmm.Prior)
+    assert isinstance(design.fixed_prior("full", normalised=True), jaxgmm.Prior)
+    for code, scale in (("EVI", [1, 1, 1]), ("VEV", 1), ("EVV", np.eye(3))):
+        prior = design.fixed_prior(code, normalised=True)
+        assert float(prior.scale.volume_shape) == 2.5
+        np.testing.assert_array_equal(prior.scale.scale, scale)
+        np.testing.assert_allclose(prior.mean_covariance, 2 / 5 / 0.01 * np.eye(3), rtol=1e-6)
+        assert prior.mean.tolist() == [1, 1, 1]
+    with pytest.raises(ValueError, match=r"'VEV' .*which gibbs does not support.*leave gibbs out of the methods"):
+        jaxgmm.Design(covariance_types=("full", "VEV"), methods=("em", "gibbs"))
+
+
 def test_options_override_defaults():
     design = jaxgmm.Design(methods=("em", "gibbs"), options={"gibbs": {"num_samples": 20}, "em": {"kind": "sandwich"}})
     assert design.options_of("gibbs") == {"num_samples": 20, "num_chains": 4}

@@ -134,6 +134,26 @@ def test_an_interrupted_study_continues_bit_for_bit(tmp_path, monkeypatch):
     assert without_seconds(alone) == without_seconds(whole)[len(alone.rows) :]  # the data do not depend on the other cells
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("code", "prior"), [("VEI", "default"), ("EVV", {"scale": 1.5}), ("VEV", "default")])
+def test_coupled_covariances(code, prior):
+    """Components that share volumes, shapes or orientations are fitted and sampled; errors fall with N."""
+    design = jaxgmm.Design(
+        separations=(6.0,),
+        num_observations=(60, 600),
+        covariance_types=(code,),
+        methods=("em", "map", "laplace", "bootstrap"),
+        num_datasets=16,
+        prior=prior,
+        options={"laplace": {"num_samples": 100}, "bootstrap": {"num_samples": 30}},
+    )
+    study = jaxgmm.coverage_study(jax.random.key(0), design)
+    assert len(study.rows) == 2 * 4 * 12
+    errors = {count: [row.rmse for row in study.rows if row.num_observations == count] for count in (60, 600)}
+    assert np.mean(errors[600]) < 0.6 * np.mean(errors[60])  # root of 1 / 10 is 0.32
+    assert all(row.share_failed < 0.2 for row in study.rows)
+
+
 def test_a_batch_agrees_with_the_public_functions():
     """Prior, fit and intervals of one data set are those of separate calls; the shapes are those of the test above."""
     design = jaxgmm.Design(separations=(4.0,), num_observations=(40,), num_features=1, methods=("map",), num_datasets=6)

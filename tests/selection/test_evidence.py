@@ -75,6 +75,7 @@ def test_errors_of_probabilities():
         ({"prior": {"diag": PRIOR}}, ValueError, "one prior for each of the covariance types"),
         ({"num_components": (1, 3)}, ValueError, "prior is for K=2 components"),
         ({"prior": independent_prior("full", 2, 1, half_normal=True)}, TypeError, "closed form"),
+        ({"covariance_types": ("VEE",)}, ValueError, r"'VEE' \(.*\), which criterion='evidence' does not support"),
         ({"sample_weight": np.full(10, 0.5)}, ValueError, "integers were expected"),
         ({"num_chains": 1}, ValueError, "num_chains is 1"),
         ({"num_samples": 10}, ValueError, "num_samples is 10"),
