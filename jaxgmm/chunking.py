@@ -19,8 +19,8 @@ GRADIENT_CHUNK = 8192  # rows; for larger data, a gradient recomputes the arrays
 # number of EM steps of a batch after which the data sets that have converged are set aside; 4 to 16 steps were equally fast
 STEPS_PER_ROUND = 8
 SMALLEST_BUCKET = 16  # rows; data sets with fewer rows are padded to this length
-# data sets of different lengths share a program as long as their padded rows are at most this multiple of the rows at powers of
-# two; if they have fewer than `_FREE_ROWS` rows together, they may be padded as if they had that many
+# Data sets of different lengths are padded to one length, and share a program, if the number of all rows grows at most by this
+# factor, compared with padding to powers of two. Below `_FREE_ROWS` rows, the limit is that for `_FREE_ROWS` rows.
 _MOST_PADDING, _FREE_ROWS = 1.5, 1 << 17
 SMALLEST_BATCH = 256  # rows; shorter batches of a fit over batches are padded to this length
 # with this many components or more, operations on arrays (K, D, N) are replaced by matrix products where that is possible

@@ -293,8 +293,8 @@ def for_rows(
     """Return the results of function(mixture, x) for all members of a stack of mixtures.
 
     The rows are an array (N, D), or a pytree of arrays (N, ...). The results are computed for one chunk of rows at a time, and
-    joined along `row_axis`. If the weights tell that the rows lie
-    on several devices, each device computes the results of its own rows.
+    joined along `row_axis`. If the weights tell that the rows lie on several devices, each device computes the results of its
+    own rows.
     """
 
     def of_rows(x: Any, mixture: Mixture) -> jax.Array:

@@ -109,8 +109,8 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
         sum_n w_n ( (t_ng + t_nh) log(t_ng + t_nh) - t_ng log t_ng - t_nh log t_nh ).
 
     The density does not change. Choose the number of clusters by subject matter, or where the curve of the entropy bends. To
-    find the bend, two straight lines are fitted to the entropy as a function of the number of clusters, as in section 4 of the
-    source: Baudry, Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3.
+    find the bend, two straight lines are fitted to the entropy as a function of the number of clusters. Source: Baudry,
+    Raftery, Celeux, Lo & Gottardo (2010), J. Comput. Graph. Stat. 19, 332-353, section 3, and section 4 for the bend.
 
     Args:
         mixture: one Mixture or one Fit.

@@ -71,7 +71,7 @@ def _standard_errors(arguments: argparse.Namespace, data: Data) -> np.ndarray:
 
 
 def _labels(arguments: argparse.Namespace, data: Data) -> tuple[np.ndarray, list[str]]:
-    """Return the labels (N,) in the column of labels, with -1 for empty cells, and the word of each component."""
+    """Return the labels (N,) in the column of labels, with -1 for empty cells, and the name of each component."""
     assert data.table is not None
     (place,), (name,) = choose_columns([arguments.label_column], list(data.table.names), arguments.data)
     cells = [str(row[place]).strip() for row in data.table.cells()]

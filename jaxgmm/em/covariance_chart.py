@@ -29,7 +29,7 @@ class Chart(NamedTuple):
     Attributes:
         axes: (K, D, D), the axes U_k.
         variances: (K, D), the variances q_k along the axes.
-        copies: how often there are coordinates of volume, shape and orientation: K times, once, or never.
+        copies: the numbers of volumes, shapes and orientations that have coordinates: K, 1 or 0.
         is_dense: whether the covariances are stored as matrices.
     """
 

@@ -18,10 +18,11 @@ If the orientation has the Haar measure, the density of Y is proportional to |I 
 of Y above the diagonal, and Y_j the leading block of Y with j rows. Then v given Y_j has a multivariate t distribution with j
 degrees of freedom and scale matrix (I + Y_j' Y_j) / j. The site rotation_j holds v.
 
-For VEE and EVV, C is proportional to L (T T')^-1 L', where S = L L' and T is a lower triangular matrix with a sum of squares of
-its diagonal of 1. The site diagonal holds these squares, and the site below holds the other entries of T, row by row. If W
-follows InverseWishart(nu, S), then C = W / |W|^(1 / D) for diagonal ~ Dirichlet((nu - i + 1) / 2, i = 1, ..., D), and for
-entries below that are t variables whose scales make tr(T T') independent of T, by Bartlett's decomposition.
+For VEE and EVV, C is proportional to L (T T')^-1 L', where S = L L' and T is a lower triangular matrix. The squares of the
+diagonal entries of T sum to 1. The site diagonal holds these squares, and the site below holds the other entries of T, row by
+row. Their laws follow from Bartlett's decomposition: C has the law of W / |W|^(1 / D) with W ~ InverseWishart(nu, S) if
+diagonal has the law Dirichlet((nu - i + 1) / 2, i = 1, ..., D), and the entries below are t variables whose scales make tr(T
+T') independent of T.
 
 Sources: Jauch, Hoff & Dunson (2020), Bernoulli 26, 1560-1586, for the Haar measure in Cayley's coordinates; Anderson (2003), An
 Introduction to Multivariate Statistical Analysis, section 7.2, for Bartlett's decomposition.

@@ -171,7 +171,7 @@ def _log_probability_of_limits(rows: Observations, means: jax.Array, covariances
     variances = jnp.diagonal(covariances, axis1=-2, axis2=-1) - (cross * slopes).sum(-2)
     censored = (jnp.isfinite(rows.lower) | jnp.isfinite(rows.upper)) & (rows.lower < rows.upper)
     sd = jnp.sqrt(jnp.where(censored[:, None], variances, 1))
-    # Derivatives with respect to infinite limits would be NaN, so that finite numbers take the place of such limits.
+    # Derivatives with respect to infinite limits would be NaN, so finite numbers take the place of such limits.
     has_low, has_high = (jnp.isfinite(limit)[:, None] & censored[:, None] for limit in (rows.lower, rows.upper))
     low = (jnp.where(has_low, rows.lower[:, None], 0) - center) / sd
     high = (jnp.where(has_high, rows.upper[:, None], 0) - center) / sd
