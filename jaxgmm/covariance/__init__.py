@@ -219,7 +219,7 @@ def to_dense(
 
 
 def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:
-    """Return dense matrices (..., K, D, D) of the covariance type in its storage form.
+    """Convert matrices (..., K, D, D) to the storage form of the covariance type.
 
     If the type cannot hold the matrices, the result is their weighted average over components that share one covariance, and
     their average over features that share one variance.

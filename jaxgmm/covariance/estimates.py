@@ -70,7 +70,7 @@ class Member:
 
 
 def narrow(covariances: np.ndarray, covariance_type: str) -> np.ndarray:
-    """Return covariances of wide storage, (..., K, D, D) or (..., K, D), in the storage form of the type that they are of."""
+    """Convert covariances of a type from wide storage, (..., K, D, D) or (..., K, D), to the storage form of the type."""
     if is_spherical(covariance_type):
         covariances = covariances[..., :1]
     if not is_shared(covariance_type):

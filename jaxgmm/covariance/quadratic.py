@@ -1,7 +1,7 @@
 """Express log-densities and scatters in the quadratic features of the data, so that matrix products compute both.
 
-The features of a point x are the products of its entries, its entries, and 1. A log-density is linear in them, and the moments
-of a component are their weighted sums over the data.
+The features of a point x are the products of two entries, the entries themselves, and 1. A log-density is linear in them, and
+the moments of a component are their weighted sums over the data.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from .incomplete_sums import IncompleteRows, incomplete_sums
 from .k_means import nearest_centers, plus_plus_seeds
 from .kernels import unwhiten
 
-_STEPS = 10  # number of k-means steps of labelled rows
+_STEPS = 10  # number of k-means steps if some rows have labels
 
 
 def labelled_clusters(uniform: jax.Array, points: jax.Array, weight: jax.Array, may: jax.Array) -> jax.Array:

@@ -60,7 +60,7 @@ class CenteredProblem(NamedTuple):
 
 
 class DataSums(NamedTuple):
-    """The total weight () of rows, and the sums of the rows (D,) and of their scatter, both about one point."""
+    """The total weight () of rows, the weighted sum (D,) of their deviations from a point, and the scatter about this point."""
 
     total: jax.Array
     moment: jax.Array
@@ -84,7 +84,7 @@ def prepare(start: Mixture, problem: EMProblem, tol: jax.Array) -> CenteredProbl
 
 
 def sums_about(first: jax.Array, x: jax.Array, weight: Weight, covariance_type: str) -> DataSums:
-    """Return the sums over the rows x (N, D) from which `from_sums` prepares a problem, about the row `first` (D,)."""
+    """Return the sums, over rows x (N, D), of deviations from the row `first` (D,), from which `from_sums` makes a problem."""
 
     def chunk_sums(rows: jax.Array, w: jax.Array, first: jax.Array) -> DataSums:
         y = zero_silenced(rows - first[None], w).T  # (D, n)
@@ -96,7 +96,7 @@ def sums_about(first: jax.Array, x: jax.Array, weight: Weight, covariance_type: 
 
 
 def from_sums(start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, sums: DataSums) -> CenteredProblem:
-    """Return the problem in coordinates whose origin is the mean, given the sums of all rows about the row `first`."""
+    """Return the problem in coordinates whose origin is the mean, given the result of `sums_about` for all rows."""
     (x, weight, prior, reg_covar, member), covariance_type = problem, start.covariance_type
     total, moment, scatter = sums
     mean = first + moment / nonzero(total)

@@ -96,7 +96,7 @@ def measure_mixing(draws: jax.Array, *, in_time: bool = True) -> Mixing:
     if half < 2:
         return Mixing(*[jnp.full((), jnp.nan, draws.dtype)] * 2)
     constant = is_constant(draws, (1, 2), jnp)
-    finite = jnp.isfinite(draws).all()  # checked here, because max and min below need not return NaN for a NaN
+    finite = jnp.isfinite(draws).all()  # the results below cannot show this, because max and min need not return NaN for a NaN
     halves = jnp.concatenate([draws[..., :half], draws[..., -half:]], 1) if in_time else draws
     # The quantities are diagnosed one at a time. A Fourier transform of all would need many times the memory of the draws.
     rhat, ess = jax.lax.map(lambda one: _diagnose(_rank_normalise(one)), halves)

@@ -117,7 +117,7 @@ def add_data_sums(sums: Sums, first: jax.Array, x: jax.Array, weight: Weight, co
 def begin(
     start: Mixture, problem: EMProblem, tol: jax.Array, first: jax.Array, data_sums: DataSums, options: Options
 ) -> tuple[CenteredProblem, EMState]:
-    """Return the problem and the state before the start is evaluated, given the sums of all rows about the first one."""
+    """Return the problem and the state before the start is evaluated, given the sums of all rows relative to the first one."""
     centered = from_sums(start, problem, tol, first, data_sums)
     return centered, init(centered, options)
 
