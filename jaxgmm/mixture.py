@@ -48,8 +48,8 @@ class Mixture(Printed):
     shape A_k (a diagonal matrix with determinant 1) and an orientation D_k (an orthogonal matrix). The code of a type has one
     letter for each of these: E if it is equal for all components, V if it varies, I for spheres and for the axes of the data.
     The types VVV, EEE, VVI and VII are called full, tied, diag and spherical. EM, `select`, `bootstrap` and `standard_errors`
-    take all types, and so do `nuts`, `laplace` and `smc`. `gibbs`, `telescope`, `log_evidence` and `coverage_study` take only
-    these four, EII and EEI. Source: Celeux & Govaert (1995), Pattern Recognition 28, 781-793.
+    take all types, and so do `nuts`, `laplace` and `smc`. `gibbs`, `telescope` and `log_evidence` take only these four, EII and
+    EEI. Source: Celeux & Govaert (1995), Pattern Recognition 28, 781-793.
 
     Attributes:
         weights: (..., K), non-negative, summing to one. A weight of exactly 0 means that the component is absent.

@@ -91,8 +91,8 @@ def calibrate(
             that can be traced. For "bootstrap" only the coverage is computed, because its draws are not from the posterior. A
             function receives num_samples if it has an argument of this name.
         num_components: K.
-        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`. "gibbs" does not take all
-            types.
+        covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`. With "gibbs", one of
+            the first four, "EEI" or "EII".
         num_datasets: B, the number of data sets.
         num_observations: N, the number of rows of each data set.
         num_draws: L, the number of draws among which the truth is ranked in each data set.

@@ -79,7 +79,8 @@ def select(
         x: (N, D), or `observations`. Every restart of observations begins at a start of `initialize`, and rows
             without observed values do not count in the N of BIC.
         num_components: the numbers of components to try.
-        covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types.
+        covariance_types: the covariance types to try: names or codes, or "all" for the fourteen types. "evidence" takes only
+            "full", "tied", "diag", "spherical", "EEI" and "EII".
         criterion: "bic", "aic", "icl", "cv" or "evidence". "cv" is cross-validation: -2 times the log-likelihood of the
             held-out rows. Each row is held out once. "evidence" is -2 log p(x | M), where M is a model. The evidence is
             estimated by `smc`, and the posterior probabilities p(M | x) of the models are computed from it. Before the data are
