@@ -10,8 +10,8 @@ the best C is proportional to M = sum_k w_k exp(-l_k) S_k. What remains is a fun
 The determinant of M is a polynomial in the numbers exp(-l_k) whose coefficients are not negative. Its logarithm is therefore
 convex in l, and f has one minimum. Newton's method finds it. With p_k = tr(M^-1 w_k exp(-l_k) S_k) and the matrix P_km =
 tr(M^-1 w_k exp(-l_k) S_k M^-1 w_m exp(-l_m) S_m), the gradient of D f is D w - p, and its Hessian is diag(p) - P. If a Newton
-step does not decrease f, the step l_k + log(p_k / (D w_k)) takes its place, which never increases f: it is the alternation
-between C and the volumes. For vectors, the alternation is Sinkhorn's algorithm.
+step does not decrease f, the step to l_k + log(p_k / (D w_k)) takes its place. This step minimises in turn over C and over the
+volumes, so it never increases f. For vectors, such steps alone are Sinkhorn's algorithm.
 
 Sources: Celeux & Govaert (1995), Pattern Recognition 28, 781-793; for the convexity, Gurvits (2004), STOC, 417-426.
 """
@@ -100,7 +100,7 @@ def _profile(log_volumes: jax.Array, covariances: jax.Array, weights: jax.Array)
 
 
 def _step(log_volumes: jax.Array, covariances: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return the point after a Newton step, or after a step of the alternation if that is better."""
+    """Return the point after a Newton step, or, if that is worse, after a step that minimises over C and then the volumes."""
     d, used = covariances.shape[-1], weights > 0
     here = _profile(log_volumes, covariances, weights)
     shares = jnp.where(used, here.shares, 1)

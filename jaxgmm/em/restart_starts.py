@@ -94,7 +94,7 @@ class _Runs(NamedTuple):
 
     Attributes:
         mixture: the mixtures after the last steps.
-        objective: the log-likelihood of the mixtures before the last steps, and their log prior density.
+        objective: the log-likelihood of the mixtures before the last steps, plus their log prior density if there is a prior.
         unsound: whether a component is degenerate, or a number is not finite.
     """
 

@@ -30,7 +30,7 @@ from ..priors.interface import MixturePrior, check_prior
 Model: TypeAlias = tuple[str, int]  # covariance type and number of components
 
 _RELIABLE = (PosteriorStatus.OK, PosteriorStatus.FEW_DRAWS)
-_NEGLIGIBLE = 1e-3  # if the probability of a model is smaller, the estimate of its evidence need not be reliable
+_NEGLIGIBLE = 1e-3  # if the probability of a model is below this number, its evidence need not be reliable
 
 
 @dataclass(frozen=True)
