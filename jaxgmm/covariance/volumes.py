@@ -100,13 +100,14 @@ def _profile(log_volumes: jax.Array, covariances: jax.Array, weights: jax.Array)
 
 
 def _step(log_volumes: jax.Array, covariances: jax.Array, weights: jax.Array) -> jax.Array:
-    """Return the point after a Newton step, or, if that is worse, after a step that minimises over C and then the volumes."""
+    """Return the point after a Newton step, or, if f rises, after a step that minimises over C and then over the volumes."""
     d, used = covariances.shape[-1], weights > 0
     here = _profile(log_volumes, covariances, weights)
     shares = jnp.where(used, here.shares, 1)
     root = jnp.sqrt(shares)
     flat = here.whitened.reshape(len(weights), -1) / root[:, None]
-    # the Hessian scaled to diag(p)^-1/2 (diag(p) - P) diag(p)^-1/2. Its null vector (all l_k change equally) is filled up.
+    # The scaled Hessian is diag(p)^-1/2 (diag(p) - P) diag(p)^-1/2. It is singular, because f does not change if all l_k change
+    # equally. The projection on this direction is therefore added to it.
     null = jnp.where(used, root, 0) / jnp.sqrt(jnp.asarray(d, root.dtype))
     ridge = _RIDGE * len(weights) * jnp.finfo(root.dtype).eps
     products = covariance.einsum("ki,mi->km", flat, flat)
