@@ -70,10 +70,10 @@ def default_prior(
     collinear, or if x has a single row.
 
     If components share volumes, shapes or orientations, as for "VEE", the normalising constant of this prior is not known, and
-    only EM takes it. With `normalised`, the result for these types is a prior for `nuts`, `laplace`, `smc` and `sample_prior`:
-    an IndependentPrior with c = 1, m, M = 10 V and the law `VolumeShapeOrientation`, with a = (D + 2) / 2, the scale S / 2, and
-    the standard deviation 1 of shapes. For "EVE", "VVE", "EEV" and "VEV", the scale is |S|^(1 / D) / 2, and the standard
-    deviation is 2, because the shape of S says little about shapes along other axes.
+    only EM takes it. With `normalised`, the result for these types is an IndependentPrior with c = 1, the same m, and M = 10 V,
+    which `nuts`, `laplace`, `smc` and `sample_prior` take. Its law of the covariances is `VolumeShapeOrientation` with a =
+    (D + 2) / 2, the scale S / 2 and shape_sd = 1. For "EVE", "VVE", "EEV" and "VEV", the scale is |S|^(1 / D) / 2 and shape_sd
+    is 2, because the shape of S says little about shapes along other axes.
 
     This prior depends on the data, so the data are used twice. This double use is acceptable for estimation. It is not
     acceptable for simulation-based calibration or for comparing the evidence of different transformations of the data.
