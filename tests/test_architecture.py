@@ -43,7 +43,7 @@ LAYERS = [
     "posterior.nuts_chains posterior.chains posterior.combined_modes posterior.nuts posterior.conditionals "
     "posterior.gamma_draws posterior.gibbs posterior.smc.particles posterior.smc.stage_ratios posterior.smc.labels "
     "posterior.smc.moves posterior.smc.likelihood posterior.smc.hamiltonian_moves posterior.smc.data_tempering "
-    "posterior.smc.likelihood_tempering posterior.smc.summary posterior.smc.smc posterior.random_scale "
+    "posterior.smc.likelihood_tempering posterior.smc.summary posterior.smc.accuracy posterior.smc.smc posterior.random_scale "
     "posterior.telescope_moves posterior.telescope posterior.assignment_problems posterior.label_assignment "
     "posterior.relabel posterior.occupied posterior.modes posterior.bootstrap posterior.partition_search "
     "posterior.partition posterior.predictive posterior.coclustering posterior.pointwise posterior.evidence.importance "

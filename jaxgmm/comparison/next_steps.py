@@ -91,7 +91,7 @@ def next_step(verdict: Verdict, samplers: Mapping[str, SamplerSummary], reader: 
         return _without_chains(verdict, methods, words)
     step = _STEPS[verdict].format(**words)
     if verdict is Verdict.AGREE and not searched:
-        step += f" To make sure that there are no other modes, {words['smc']}."
+        step += f" Other modes were not searched for by smc; to exclude them, {words['smc']}."
     return step
 
 

@@ -68,7 +68,8 @@ def seconds_of(run: Callable[[], jaxgmm.Posterior]) -> tuple[jaxgmm.Posterior, s
 def describe(name: str, posterior: jaxgmm.Posterior, x: np.ndarray, seconds: list[str]) -> None:
     """Print the line of one posterior."""
     stats, status = posterior.stats, jaxgmm.PosteriorStatus(int(posterior.status)).name
-    line = f"{name}: {status}, R-hat {float(stats['rhat']):.4f}, ESS {float(stats['ess']):.0f}"
+    size, rhat, ess = posterior.log_density.shape, float(stats["rhat"]), float(stats["ess"])
+    line = f"{name}: {size[0]} x {size[1]} draws, {status}, R-hat {rhat:.4f}, ESS {ess:.0f}"
     if "log_evidence" in stats:
         runs = np.asarray(stats["log_evidence"], float)
         mean = np.logaddexp.reduce(runs) - np.log(len(runs))
@@ -89,7 +90,7 @@ def run_case(name: str, options: argparse.Namespace) -> None:
     prior = jaxgmm.default_prior(x, **shape)
     size = {"num_samples": options.particles, "num_chains": options.runs, "progress": False}
     for tempering in options.tempering:
-        run = partial(jaxgmm.smc, x=x, prior=prior, tempering=tempering, **shape, **size)
+        run = partial(jaxgmm.smc, x=x, prior=prior, tempering=tempering, max_error=options.max_error, **shape, **size)
         calls = [seconds_of(partial(run, jax.random.key(seed))) for seed in range(options.calls)]
         describe(f"{name}, smc over {tempering}", calls[-1][0], x, [seconds for _, seconds in calls])
     start = jaxgmm.fit_restarts(jax.random.key(0), x, prior, **shape, progress=False).mixture if options.chains else None
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--tempering", nargs="*", default=["data", "likelihood"])
     parser.add_argument("--particles", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--max-error", type=float, help="nats; smc adds particles until its log evidence is as precise")
     parser.add_argument("--calls", type=int, default=2)
     parser.add_argument("--chains", nargs="*", default=[])
     parser.add_argument("--samples", type=int, default=5000, help="draws a chain of the other samplers")

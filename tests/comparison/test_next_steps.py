@@ -54,5 +54,5 @@ def test_sentences_of_statuses_name_no_options_of_python_to_the_command():
 
 def test_agreement_that_was_searched_needs_no_search():
     samplers = {"nuts": summary()}
-    assert "other modes" in next_step(Verdict.AGREE, samplers, "python", searched=False)
-    assert "other modes" not in next_step(Verdict.AGREE, samplers, "python", searched=True)
+    assert "Other modes were not searched for" in next_step(Verdict.AGREE, samplers, "python", searched=False)
+    assert "ther modes" not in next_step(Verdict.AGREE, samplers, "python", searched=True)

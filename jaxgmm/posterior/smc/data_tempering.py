@@ -47,6 +47,7 @@ from .particles import (
 )
 from .stage_ratios import Constant, first_constant, one_sample, times_ratio
 
+_LEAD = 1.25  # a run waits while it is ahead of the slowest run by more than this factor in the number of rows
 _GOLDEN_RATIO = 2654435769  # the fractional part of the golden ratio, times 2^32
 
 
@@ -97,7 +98,8 @@ def run_data_tempering(
     ordered = jax.vmap(lambda key: _in_random_order(key, problem))(pairs[:, 0])
 
     def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:
-        one = partial(_move, limit=runs.place.entered.max(), covariance_type=covariance_type, effort=effort)
+        limit = jnp.where(_turn(runs), runs.place.entered, 0).max()
+        one = partial(_move, limit=limit, covariance_type=covariance_type, effort=effort)
         return jax.vmap(one)(keys, runs, ordered)
 
     def advance(keys: jax.Array, runs: Run) -> Run:
@@ -107,12 +109,22 @@ def run_data_tempering(
     runs = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(keys), *leaf.shape)), start)
     runs = vary_with(runs, problem, keys)
     report = lambda before, now: advance_by(bar, (now.place.entered - before.place.entered).sum())  # noqa: E731
-    runs = repeat_stages(move, advance, keys, runs, report)
+    runs = repeat_stages(move, advance, keys, runs, report, _turn)
     mixture = _mixture(runs.state, covariance_type)
     found = jax.vmap(lambda state: log_likelihoods(state, problem, covariance_type))(runs.state)
     found = jnp.where(are_counts(problem.weight), found, jnp.nan)
     evidence, complete = runs.evidence, runs.place.entered >= _count_rows(problem)
     return Particles(mixture, found, evidence.log_value, evidence.total_variance(), runs.stage, complete, runs.records)
+
+
+def _turn(runs: Run) -> jax.Array:
+    """Return booleans (C,), True for the runs that move next: those in which few rows have entered.
+
+    A move takes time in proportion to the largest number of rows that have entered in the runs that move. A run may need many
+    moves while only a few rows have entered. These moves are fast if the runs that are ahead wait.
+    """
+    fewest = jnp.where(runs.finished, jnp.iinfo(runs.place.entered.dtype).max, runs.place.entered).min()
+    return ~runs.finished & (runs.place.entered <= _LEAD * fewest)
 
 
 def _mixture(state: GibbsState, covariance_type: str) -> Mixture:

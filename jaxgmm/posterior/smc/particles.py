@@ -108,11 +108,13 @@ def repeat_stages(
     keys: jax.Array,
     runs: Runs,
     report: Callable[[Runs, Runs], None],
+    turn: Callable[[Runs], jax.Array] | None = None,
 ) -> Runs:
     """Move the particles of all runs until every run has finished.
 
     A run advances to its next stage as soon as its own particles have moved enough. If all runs advanced together, each stage
-    would take as many moves as the slowest run needs.
+    would take as many moves as the slowest run needs. The random keys of a run depend only on its own key and on the number of
+    its moves so far, so that its draws do not depend on the other runs.
 
     Args:
         move: a function of keys (C,) and runs. It moves the particles once, and returns the runs and booleans (C,), True for
@@ -121,19 +123,23 @@ def repeat_stages(
         keys: (C,), random keys.
         runs: the runs before their first stage.
         report: a function that is called with the runs before and after each move.
+        turn: a function of the runs that returns booleans (C,), True for the runs that move next, among them at least one that
+            has not finished; None: all runs move.
     """
 
     def step(carry: tuple[jax.Array, Runs]) -> tuple[jax.Array, Runs]:
-        count, runs = carry
-        pairs = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, count)))(keys)
+        counts, runs = carry
+        active = ~runs.finished if turn is None else turn(runs) & ~runs.finished
+        pairs = jax.vmap(lambda key, count: jax.random.split(jax.random.fold_in(key, count)))(keys, counts)
         moved, suffice = move(pairs[:, 0], runs)
-        some = (suffice & ~runs.finished).any()
+        some = (suffice & active).any()
         advanced = jax.lax.cond(some, lambda: advance(pairs[:, 1], moved), lambda: moved)
-        new = _choose(runs.finished, runs, _choose(suffice, advanced, moved))
+        new = _choose(active, _choose(suffice, advanced, moved), runs)
         report(runs, new)
-        return count + 1, new
+        return counts + active, new
 
-    return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), step, (jnp.array(1), runs))[1]
+    counts = jnp.ones_like(runs.finished, int)
+    return jax.lax.while_loop(lambda carry: ~carry[1].finished.all(), step, (counts, runs))[1]
 
 
 def _choose(condition: jax.Array, yes: Runs, no: Runs) -> Runs:

@@ -26,6 +26,7 @@ from ...validation import check_choice, check_count, check_progress, is_traced
 from ..conditionals import check_closed_forms, check_integer_weights
 from ..result import Posterior, in_dtype, warn_if_unreliable
 from ..standardization import from_standard, log_volume_of_present, standardise
+from .accuracy import check_max_error, run_until_accurate
 from .data_tempering import run_data_tempering
 from .particles import Effort, Particles
 from .summary import summarise_runs
@@ -51,6 +52,7 @@ def smc(
     sample_weight: ArrayLike | None = None,
     present: ArrayLike | None = None,
     tempering: str | None = None,
+    max_error: float | None = None,
     progress: bool | None = None,
 ) -> Posterior:
     """Draw from p(weights, means, covariances | x) by sequential Monte Carlo from the prior to the posterior.
@@ -75,7 +77,8 @@ def smc(
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
     a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
     moves end when all these correlations are below 0.5, or after 30 moves. A move is one Gibbs sweep, or one trajectory for
-    each particle.
+    each particle. More moves would make the evidence little more precise; more particles do, and `max_error` chooses their
+    number.
 
     After each move, components with the same prior concentration are permuted at random in each particle. All equivalent
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
@@ -104,6 +107,9 @@ def smc(
         tempering: "data" or "likelihood", as described above; None: "data" if x is an array and the conditional distributions
             under the prior have closed forms, else "likelihood". They have closed forms unless the prior's scale is HalfNormal
             or VolumeShapeOrientation.
+        max_error: largest accepted value of log_evidence_error, the standard error described below, in nats. If the error is
+            larger, the runs are repeated with as many particles as it requires, but with at most 64 S; the posterior then has
+            more than S draws in each run. Outside jit only, and for two or more runs. None: the runs are not repeated.
         progress: whether to show a progress bar, outside jit only; None: show it on a terminal.
 
     Returns:
@@ -158,17 +164,23 @@ def smc(
     check_normalised(prior, covariance_type, "smc")
     tempering = _check_tempering(tempering, prior, weight, is_incomplete=isinstance(data, Observations))
     present = _as_present(present, num_components)
-    check_draws(shapes_of_mixture(num_components, data, covariance_type), num_samples, num_chains)
     prior = jax.tree.map(partial(as_dtype, dtype=data.dtype), prior)
     traced = is_traced(key, data, weight, prior, present)
+    check_max_error(max_error, num_chains, key, data, weight, prior, present)
     rows = len(data) if traced or weight is None else int((np.asarray(weight) > 0).sum())
     total, unit = (rows, " rows") if tempering == "data" else (_PERCENT, " percent of a run")
     padded, weight = pad_data(data, weight, key, prior, present)
-    options = {"covariance_type": covariance_type, "num_samples": num_samples, "num_chains": num_chains}
-    with program_bar(num_chains * total, unit, False if traced else progress) as bar:
-        posterior = _sample(key, (padded, weight, prior, present), bar, **options, tempering=tempering)
-        if not traced:
-            warn_if_unreliable(posterior)
+    options = {"covariance_type": covariance_type, "num_chains": num_chains, "tempering": tempering}
+
+    def run(key: jax.Array, num_samples: int) -> Posterior:
+        check_draws(shapes_of_mixture(num_components, data, covariance_type), num_samples, num_chains)
+        with program_bar(num_chains * total, unit, False if traced else progress) as bar:
+            posterior = _sample(key, (padded, weight, prior, present), bar, **options, num_samples=num_samples)
+            return posterior if traced else jax.block_until_ready(posterior)
+
+    posterior = run_until_accurate(run, key, num_samples, max_error)
+    if not traced:
+        warn_if_unreliable(posterior)
     return posterior
 
 

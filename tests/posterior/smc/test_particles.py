@@ -90,20 +90,29 @@ class Run(NamedTuple):
     moves: jax.Array
     stage: jax.Array
     finished: jax.Array
+    total: jax.Array
 
 
 def test_each_run_advances_by_itself():
-    """Runs need 1, 2 and 3 moves a stage; the counts are those of each run alone, and finished runs do not change."""
+    """Runs need 1, 2 and 3 moves a stage; the counts are those of each run alone, and finished runs do not change.
+
+    If the runs that are ahead wait, each run gets the same random keys as if no run waited.
+    """
     needed = jnp.array([1, 2, 3])
 
     def move(keys, runs):
-        moved = runs._replace(moves=runs.moves + 1)
+        moved = runs._replace(moves=runs.moves + 1, total=runs.total + jax.vmap(jax.random.uniform)(keys))
         return moved, moved.moves % needed == 0
 
     def advance(keys, runs):
         return runs._replace(stage=runs.stage + 1, finished=runs.stage + 1 >= 4)
 
-    start = Run(jnp.zeros(3, int), jnp.zeros(3, int), jnp.zeros(3, bool))
-    runs = particles.repeat_stages(move, advance, jax.random.split(jax.random.key(0), 3), start, lambda *_: None)
-    assert runs.moves.tolist() == [4, 8, 12]
-    assert runs.stage.tolist() == [4, 4, 4]
+    def first_wait(runs):
+        return runs.stage == jnp.where(runs.finished, 9, runs.stage).min()
+
+    start, keys = Run(*jnp.zeros((2, 3), int), jnp.zeros(3, bool), jnp.zeros(3)), jax.random.split(jax.random.key(0), 3)
+    found = [particles.repeat_stages(move, advance, keys, start, lambda *_: None, turn) for turn in (None, first_wait)]
+    for runs in found:
+        assert runs.moves.tolist() == [4, 8, 12]
+        assert runs.stage.tolist() == [4, 4, 4]
+    assert found[0].total.tolist() == found[1].total.tolist()
