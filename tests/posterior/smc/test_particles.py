@@ -110,7 +110,8 @@ def test_each_run_advances_by_itself():
     def first_wait(runs):
         return runs.stage == jnp.where(runs.finished, 9, runs.stage).min()
 
-    start, keys = Run(*jnp.zeros((2, 3), int), jnp.zeros(3, bool), jnp.zeros(3)), jax.random.split(jax.random.key(0), 3)
+    none, keys = jnp.zeros(3, int), jax.random.split(jax.random.key(0), 3)
+    start = Run(none, none, jnp.zeros(3, bool), jnp.zeros(3))
     found = [particles.repeat_stages(move, advance, keys, start, lambda *_: None, turn) for turn in (None, first_wait)]
     for runs in found:
         assert runs.moves.tolist() == [4, 8, 12]
