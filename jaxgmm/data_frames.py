@@ -105,11 +105,11 @@ def mixture_frame(mixture: Any, feature_names: Sequence[str] | None = None, **ot
 
 
 def with_groups(frame: pandas.DataFrame, groups: ArrayLike, batch_shape: tuple[int, ...]) -> pandas.DataFrame:
-    """Replace the numbers of the fits of a stack by the sorted labels of the groups of rows from which they were computed.
+    """Replace the index of each fit of a stack by the label of the group of rows to which it was fitted.
 
     Args:
-        frame: a data frame by `mixture_frame`, for a stack of fits (B,).
-        groups: (N,) the labels of the rows; a label stands for one fit.
+        frame: a data frame by `mixture_frame`, for a stack of fits (B,) in the order of the sorted labels.
+        groups: (N,), the labels of the rows, one different label for each fit.
         batch_shape: the leading axes of the stack.
     """
     labels = np.unique(np.asarray(groups))

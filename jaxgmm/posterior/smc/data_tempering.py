@@ -47,7 +47,7 @@ from .particles import (
 )
 from .stage_ratios import Constant, first_constant, one_sample, times_ratio
 
-_LEAD = 1.25  # a run waits while it is ahead of the slowest run by more than this factor in the number of rows
+_LEAD = 1.25  # a run waits while more than this multiple of the rows of the slowest run have entered in it
 _GOLDEN_RATIO = 2654435769  # the fractional part of the golden ratio, times 2^32
 
 

@@ -77,8 +77,8 @@ def smc(
     The sorted weights and, for each feature, the sorted means and variances of the components determine the number of moves in
     a stage. The correlation of each of these quantities with its value before the moves is computed over the particles. The
     moves end when all these correlations are below 0.5, or after 30 moves. A move is one Gibbs sweep, or one trajectory for
-    each particle. More moves would make the evidence little more precise; more particles do, and `max_error` chooses their
-    number.
+    each particle. More moves would hardly reduce the error of the evidence. More particles reduce it, and `max_error` chooses
+    their number.
 
     After each move, components with the same prior concentration are permuted at random in each particle. All equivalent
     labellings are therefore equally likely: call `relabel` before you summarise single components. Averages over draws must
