@@ -5,6 +5,7 @@ M-step of mclust is not a maximiser, and its fit of iris has the log-likelihood 
 """
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -14,10 +15,12 @@ import pytest
 
 import jaxgmm
 from jaxgmm.covariance.types import CODES, canonical, is_classic
+from jaxgmm.em.covariance_chart import make_chart
 
 from helpers import assert_mixtures_close, random_data, slow_unless
 
-with (Path(__file__).parent / "data" / "mclust_start_labels.csv").open() as file:
+DATA = Path(__file__).parent / "data"
+with (DATA / "mclust_start_labels.csv").open() as file:
     LABELS = {row["data"]: np.array(list(row["labels"]), int) - 1 for row in csv.DictReader(file)}
 LIMITS = {
     "iris": "-401.8022 -384.3141 -361.4255 -339.4687 -338.7888 -307.1776 -256.3540 -237.5602 -258.1055 -214.0532 -231.1758 "
@@ -49,6 +52,36 @@ def test_fixed_points_of_mclust(name, code, x64):
         np.testing.assert_allclose(found.log_likelihood, expected, rtol=1e-6)
     assert jaxgmm.Status(int(found.status)).name == "CONVERGED"
     assert (np.diff(np.asarray(found.history)) >= -1e-9).all()
+
+
+@pytest.mark.slow
+def test_vve_from_the_estimate_of_mclust(x64):
+    """The likelihood has a slope at mclust's estimate of thyroid with K=2; from there EM rises and ends without a slope.
+
+    The file holds the end of me(x, "VVE", z) of mclust 6.0.0 with the tolerance 1e-12, where z are the labels of hc().
+    """
+    x = np.loadtxt(DATA / "thyroid.csv", delimiter=",", skiprows=1)
+    table = np.loadtxt(DATA / "mclust_vve_thyroid.csv", delimiter=",", skiprows=1)
+    weights, means, covariances = np.split(table, [1, 6], axis=1)
+    estimate = jaxgmm.Mixture(*map(jnp.asarray, (weights[:, 0], means, covariances.reshape(2, 5, 5))), "VVE")
+    fit = jax.jit(lambda start: jaxgmm.fit(start, x, tol=1e-13, max_iter=5000))(estimate)
+
+    @jax.jit
+    def slopes(mixture):
+        chart = make_chart(mixture.covariances, "VVE", jnp.ones(2, bool))
+
+        def log_likelihood(coordinates):
+            moved = dataclasses.replace(mixture, covariances=chart.covariances(coordinates))
+            return jaxgmm.log_prob(moved, x).sum()
+
+        return abs(jax.grad(log_likelihood)(jnp.zeros(len(chart.components())))).max()
+
+    np.testing.assert_allclose(jaxgmm.log_prob(estimate, x).sum(), -2498.5591, rtol=1e-7)
+    assert slopes(estimate) > 100
+    assert jaxgmm.Status(int(fit.status)).name == "CONVERGED"
+    assert (np.diff(np.asarray(fit.history)) >= -1e-9).all()
+    np.testing.assert_allclose(fit.log_likelihood, -2487.5024, rtol=1e-7)
+    assert slopes(fit.mixture) < 1e-2
 
 
 # log-likelihoods at the posterior modes that mclust 6.0.0 (R 4.2.2) finds from the same start labels, by
