@@ -185,6 +185,29 @@ def test_reg_covar_stays_in_the_family(x64):
             jaxgmm.fit(start, x, reg_covar=1e-3)
 
 
+@jax.jit
+def fit_without_penalty(start, x, weight):
+    """Return the fit by plain maximum likelihood."""
+    return jaxgmm.fit(start, x, sample_weight=weight, reg_covar=0.0, max_iter=100)
+
+
+@pytest.mark.parametrize("code", slow_unless([code for code in NEW if code not in ("EII", "EEI")], ("VEV",)))
+def test_singular_scatters(code, x64):
+    """Without a penalty, a component on equal rows, or with fewer rows than features, is reported; no number is NaN."""
+    x = random_data(3, 12, 4, spread=3.0)
+    x[:5] = x[0]
+    start = jaxgmm.from_labels(x, (np.arange(12) < 5).astype(int), num_components=2, covariance_type=code)
+    equal_rows = fit_without_penalty(start, x, np.ones(12))
+    few_rows = fit_without_penalty(start, x, (np.arange(12) > 8).astype(float))
+    if code[0] == "V":  # with equal volumes, the component has the volume of the others, and takes more rows
+        assert int(equal_rows.status) == jaxgmm.Status.SINGULAR
+    if code[2] != "I":
+        assert int(few_rows.status) == jaxgmm.Status.SINGULAR or (np.asarray(few_rows.component_status) != 0).any()
+    for fit in (equal_rows, few_rows):
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fit.mixture))
+        assert np.isfinite(fit.log_likelihood)
+
+
 @pytest.mark.slow
 def test_select_over_all_types(x64):
     """The sweep over all types finds on faithful the best model of mclust, EEE with three components, and its maximum."""
