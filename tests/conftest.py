@@ -29,6 +29,14 @@ SLOWEST = (
     *("tests/comparison/test_compare.py", "tests/test_laws.py", "tests/posterior/test_laplace.py"),
 )
 
+# Examples in docstrings that compile for seconds. The tests of these functions do so, too, and the weekly run has the examples.
+SLOW_EXAMPLES = (
+    *("jaxgmm.calibration.calibrate.calibrate", "jaxgmm.coverage.study.coverage_study", "jaxgmm.comparison.compare.compare"),
+    *("jaxgmm.posterior.evidence.log_evidence.log_evidence", "jaxgmm.posterior.telescope.telescope"),
+    *("jaxgmm.posterior.modes.modes", "jaxgmm.posterior.bootstrap.bootstrap", "jaxgmm.plot.posterior_modes.stages"),
+    "jaxgmm.em.batch.restarts.fit_restarts",
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
@@ -51,8 +59,12 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log) if config.option.dist == "loadfile" else None
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(config, items):
-    """Let a process of pytest-xdist begin with the slowest groups of tests."""
+    """Mark the slow examples, and let a process of pytest-xdist begin with the slowest groups of tests."""
+    for item in items:
+        if item.name in SLOW_EXAMPLES:
+            item.add_marker(pytest.mark.slow)
     if not hasattr(config, "workerinput"):
         return
 

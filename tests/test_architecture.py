@@ -198,7 +198,10 @@ def test_library_never_touches_the_configuration():
 
 
 def test_importing_is_light():
-    """`import jaxgmm` makes no array, changes no configuration, starts no backend and imports no heavy library."""
+    """`import jaxgmm` makes no array, changes no configuration, starts no backend and imports no heavy library.
+
+    The command and the list of methods import few, too.
+    """
     code = """
 import json, sys, jax
 before = dict(jax.config.values)
@@ -209,9 +212,13 @@ heavy = ("numpyro", "matplotlib", "pandas", "jinja2", "sklearn", "arviz", "tqdm"
 print(json.dumps({"modules": sorted(name for name in heavy if name in sys.modules),
                   "changed": sorted(k for k, v in jax.config.values.items() if before.get(k) != v),
                   "backends": backends, "arrays": len(jax.live_arrays())}))
+import jaxgmm.cli, jaxgmm.studies.method_names
+print([name for name in ("matplotlib", "numpyro", "scipy.stats", "pandas") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == {"modules": [], "changed": [], "backends": 0, "arrays": 0}
+    of_package, of_command = done.stdout.splitlines()
+    assert json.loads(of_package) == {"modules": [], "changed": [], "backends": 0, "arrays": 0}
+    assert of_command == "[]"
 
 
 PUBLIC = [name for name in dir(jaxgmm) if name[0] != "_" and name not in ("datasets", *jaxgmm._LAZY_MODULES)]

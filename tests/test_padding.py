@@ -128,9 +128,9 @@ def cases(names, weighted, are_slow=lambda name: name in LONG):
     return [pytest.param(name, weighted, marks=[pytest.mark.slow] * are_slow(name)) for name in names]
 
 
-PLAIN = cases(FUNCTIONS, False, lambda name: name in LONG[3:])
+PLAIN = cases(FUNCTIONS, False, lambda name: name in LONG[1:] or name == "bootstrap, parametric")
 # functions that call others of these, and would compile once more without padding
-COMPOSED = ("fit_many", "standard_errors", "laplace", "select", "bootstrap, parametric")
+COMPOSED = ("fit_restarts", "fit_many", "standard_errors", "laplace", "select", "bootstrap, parametric")
 RESULTS = cases(FUNCTIONS, False, lambda name: name in LONG[3:] + COMPOSED)
 OF_WEIGHTS = cases(WEIGHTED, True)
 OF_DRAWS_AND_WEIGHTS = cases(WEIGHTED_POSTERIORS, True, lambda name: True)

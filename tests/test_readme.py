@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
+from documented_calls import check_calls
 
 import jaxgmm
 from jaxgmm.cli import main
 from jaxgmm.io.read_table import read_table
 
-from helpers import fake_method
+from helpers import fake_method, slow_unless
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -31,7 +32,18 @@ def test_python_blocks_run(capsys):
     assert "Fit stacked (100,)" in out
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "```" in PAGES[page]])
+WITH_CODE = [page for page in PAGES if "```python" in PAGES[page]]
+# pages that use few programs beside those of README's blocks
+QUICK = ("from_mclust.md", "from_numpyro.md", "from_scikit_learn.md", "numerics.md", "api/interoperability.md")
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_calls_on_the_site_fit_the_functions(page):
+    """Each call of a function of the package has arguments that the function takes; the weekly run also runs the code."""
+    assert sum(check_calls(code) for code in re.findall(r"^```python\n(.*?)^```$", PAGES[page], re.M | re.S))
+
+
+@pytest.mark.parametrize("page", slow_unless(WITH_CODE, QUICK))
 def test_code_of_the_site_runs(page, capsys, tmp_path, monkeypatch):
     """The Python blocks of a page run in order, and an output shown below a block matches what it prints, up to 1 %."""
     monkeypatch.chdir(tmp_path)  # some pages write files

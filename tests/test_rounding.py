@@ -163,7 +163,7 @@ def test_reg_covar_below_rounding(reg_covar, covariance_type):
     """On collinear columns a fit that converges has covariances that `make_mixture` accepts, whatever reg_covar is."""
     z = np.random.default_rng(0).normal(size=200)
     x = np.float32(np.stack([100 * z, 200 * z], 1))
-    start = jaxgmm.initialize(jax.random.key(0), x, num_components=2, covariance_type=covariance_type)
+    start = jaxgmm.from_labels(x, (z > 0.3).astype(int), num_components=2, covariance_type=covariance_type)
     result = jax.jit(jaxgmm.fit)(start, x, reg_covar=reg_covar)
     assert is_positive_definite(result.mixture)
     if int(result.status) == Status.CONVERGED:

@@ -241,10 +241,11 @@ def _checked(call):
         return jax.block_until_ready(call(mixture, x, jaxgmm.default_prior(CHECKED_X, num_components=K)))
 
 
-ALIKE = ("fit, chunks", "fit, reg_covar", "m_step, reg_covar", "fit_many")  # others run nearly the same code
+# by default only these run, because the others are parts of them or run nearly the same code
+WITH_THEIR_PARTS = ("sample", "m_step, prior", "fit, prior", "fit, accelerate", "condition", "fit_restarts", "bic", "gibbs")
 
 
-@pytest.mark.parametrize("name", slow_unless([*CORE, *OTHERS], (CORE | OTHERS).keys() - ALIKE))
+@pytest.mark.parametrize("name", slow_unless([*CORE, *OTHERS], WITH_THEIR_PARTS))
 def test_no_nan_and_no_implicit_dtype_promotion(name):
     """With `jax.debug_nans` and strict dtype promotion no public function raises on sound data.
 
@@ -254,6 +255,16 @@ def test_no_nan_and_no_implicit_dtype_promotion(name):
         _checked((CORE | OTHERS)[name])
 
 
+@pytest.mark.parametrize("name", sorted((CORE | OTHERS).keys() - {*WITH_THEIR_PARTS, "fit_many"}))  # it stacks NumPy arrays
+def test_no_implicit_dtype_promotion_while_tracing(name):
+    """With strict dtype promotion, every function that the test above does not run by default traces."""
+    prior = jaxgmm.default_prior(CHECKED_X, num_components=K)
+    mixture, x = jax.tree.map(jnp.asarray, (CHECKED, CHECKED_X))
+    with jax.numpy_dtype_promotion("strict"):
+        jax.eval_shape((CORE | OTHERS)[name], mixture, x, prior)
+
+
+@pytest.mark.slow
 def test_laplace_makes_no_nan_on_sound_data():
     """With `jax.debug_nans` the Laplace approximation does not raise on sound data."""
     fit = jaxgmm.fit(CHECKED, CHECKED_X, jaxgmm.default_prior(CHECKED_X, num_components=K))
@@ -277,6 +288,17 @@ def test_no_implicit_rank_promotion_in_the_core(name, covariance_type):
     prior = jaxgmm.default_prior(x, num_components=K, covariance_type=covariance_type)
     with jax.numpy_rank_promotion("raise"):
         jax.eval_shape(CORE[name], mixture, x, prior)
+
+
+@pytest.mark.parametrize("name", ["fit, accelerate", "fit, prior", "fit_restarts", "standard_errors", "gibbs"])
+def test_loops_trace_inside_shard_map(name):
+    """With the default checks of `jax.shard_map`, every loop's carry varies as the data do; on one device, only traced."""
+    mixture, x = jax.tree.map(jnp.asarray, (CHECKED, CHECKED_X))
+    prior = jaxgmm.default_prior(CHECKED_X, num_components=K)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    each = lambda x: jax.tree.map(lambda leaf: leaf[None], (CORE | OTHERS)[name](mixture, x[0], prior))  # noqa: E731
+    part = jax.sharding.PartitionSpec("d")
+    jax.eval_shape(jax.shard_map(each, mesh=mesh, in_specs=part, out_specs=part), x[None])
 
 
 IN_SHARD_MAP = """
@@ -321,6 +343,7 @@ for name, call in calls.items():
 """
 
 
+@pytest.mark.slow
 def test_public_functions_inside_shard_map():
     """Inside `jax.shard_map` with its default checks, over two devices, every loop's carry varies as the data do.
 

@@ -12,7 +12,7 @@ from helpers import random_data
 
 
 def arguments(**changes):
-    given = {"num_components": 2, "covariance_type": "tied", "restarts": 2, "seed": 0, "data": "x.csv", "command": "fit"}
+    given = {"num_components": 2, "covariance_type": "tied", "restarts": 1, "seed": 0, "data": "x.csv", "command": "fit"}
     return argparse.Namespace(**(given | changes))
 
 

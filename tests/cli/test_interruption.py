@@ -27,10 +27,14 @@ def stopped(code, after):
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 @pytest.mark.parametrize("work", ["change()", "hang()"])
 def test_it_ends_soon(work):
-    """In Python at once, even if a library changes the error; in code that does not return to Python, after a few seconds."""
+    """In Python at once, even if a library changes the error; in code that does not return to Python, after a few seconds.
+
+    No process waits for a rehearsal, here one that never ends.
+    """
     code = f"""
 import ctypes, sys, time, threading
 import jaxgmm.cli as cli
+from jaxgmm.cli.rehearsal import Rehearsal
 cli.interruption._GRACE = 0.3
 def hang():
     while True:  # like compiled code, which returns to Python only at its end
@@ -41,6 +45,7 @@ def change():
     except KeyboardInterrupt:  # like a callback of a compiled program
         raise RuntimeError("a callback failed")
 def run(arguments):
+    Rehearsal(threading.Event().wait)
     print("started", flush=True)
     {work}
 cli.fit.run = run

@@ -60,7 +60,9 @@ def test_weights_and_names_are_filled_in():
     assert weighted.feature_names == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", [1, 2.5, None, ("nuts", 4), np.int64(3), "nuts"])
+@pytest.mark.parametrize(
+    "name", [1, None, *(pytest.param(name, marks=pytest.mark.slow) for name in (2.5, ("nuts", 4), np.int64(3), "nuts"))]
+)
 def test_names_become_text(name):
     """Posteriors may be named by numbers; their rows, page and files have the name as text."""
     x = two_clusters()

@@ -34,11 +34,29 @@ def easy():
     return jaxgmm.coverage_study(jax.random.key(0), jaxgmm.Design(**EASY))
 
 
+@pytest.fixture(scope="module")
+def small():
+    """Return a study of twelve data sets in each of two cells, which runs in batches of eight."""
+    options = {"laplace": {"num_samples": 50}}
+    design = jaxgmm.Design(
+        separations=(1.0, 4.0),
+        num_observations=(40,),
+        num_features=1,
+        num_datasets=12,
+        methods=("em", "laplace"),
+        options=options,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "COVERAGE_FILE_BATCH", 8)
+        return jaxgmm.coverage_study(jax.random.key(1), design)
+
+
 def without_seconds(study):
     """Return the rows as text, which is equal exactly if all numbers but the seconds are."""
     return [repr(dataclasses.replace(row, seconds_per_dataset=0.0)) for row in study.rows]
 
 
+@pytest.mark.slow
 def test_nominal_coverage(easy):
     """Each of 24 coverages lies in a binomial interval of error 1e-5, widened by 3 points for N = 200: false failure < 3e-4."""
     assert len(easy.rows) == 12
@@ -66,6 +84,7 @@ def expected_errors(design):
     return errors[[0, 0, 1, 2, 3, 4]]
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_theory(easy):
     """RMSE and widths agree with the Fisher information; the bias of ML is within 5 standard errors. False failure < 1e-4.
 
@@ -82,34 +101,31 @@ def test_errors_are_those_of_theory(easy):
             assert row.method != "em" or abs(row.bias) < 5 * row.bias_se
 
 
-def test_exports(easy):
+def test_exports(small):
     """CSV, JSON and the data frame hold every row, with seeds and versions; the page has 100 columns and names its units."""
-    table = list(csv.DictReader(io.StringIO(easy.to_csv())))
-    assert len(table) == 12
-    assert float(table[0]["bias"]) == easy.rows[0].bias
-    assert float(table[0]["coverage_90"]) == easy.rows[0].intervals[0.9].coverage
-    assert table[0]["statuses"] == "CONVERGED 128"
-    frame = easy.to_dataframe()
-    assert list(frame.columns) == list(table[0]) == list(easy.rows[0].to_dict())
-    assert frame["rmse"].tolist() == [row.rmse for row in easy.rows]
-    found = json.loads(easy.to_json())
-    assert found["rows"] == [json.loads(json.dumps(row.to_dict())) for row in easy.rows]
-    assert found["meta"]["key"] == [0, 0]
+    table = list(csv.DictReader(io.StringIO(small.to_csv())))
+    assert len(table) == len(small.rows) == 24
+    assert float(table[0]["bias"]) == small.rows[0].bias
+    assert float(table[0]["coverage_90"]) == small.rows[0].intervals[0.9].coverage
+    assert "CONVERGED" in table[0]["statuses"]
+    frame = small.to_dataframe()
+    assert list(frame.columns) == list(table[0]) == list(small.rows[0].to_dict())
+    assert frame["rmse"].tolist() == [row.rmse for row in small.rows]
+    found = json.loads(small.to_json())
+    assert found["rows"] == [json.loads(json.dumps(row.to_dict())) for row in small.rows]
+    assert found["meta"]["key"] == [0, 1]
     assert set(found["meta"]["versions"]) == {"jax", "numpy", "numpyro"}
-    assert found["design"]["options"] == {"laplace": {"num_samples": 150}}
-    page = str(easy)
+    assert found["design"]["options"] == {"laplace": {"num_samples": 50}}
+    page = str(small)
     assert max(map(len, page.splitlines())) <= 100
     assert "laplace" in page
     assert "data units" in page
 
 
-def test_an_interrupted_study_continues_bit_for_bit(tmp_path, monkeypatch):
+def test_an_interrupted_study_continues_bit_for_bit(small, tmp_path, monkeypatch):
     """A study that died in its fourth batch computes only what is missing, and ends as one that never died."""
-    design = jaxgmm.Design(
-        separations=(1.0, 4.0), num_observations=(40,), num_features=1, num_datasets=12, methods=("em", "map")
-    )
+    whole, design = small, small.design
     monkeypatch.setattr(module, "COVERAGE_FILE_BATCH", 8)
-    whole = jaxgmm.coverage_study(jax.random.key(1), design)
     run, calls = replicates.Batch.run, []
 
     def dying(batch, method):
@@ -155,13 +171,12 @@ def test_coupled_covariances(code, prior):
 
 
 def test_a_batch_agrees_with_the_public_functions():
-    """Prior, fit and intervals of one data set are those of separate calls; the shapes are those of the test above."""
-    design = jaxgmm.Design(separations=(4.0,), num_observations=(40,), num_features=1, methods=("map",), num_datasets=6)
-    batch = replicates.Batch(jax.random.split(jax.random.key(3), 6), StudyCell("full", 40, 4.0), design)
-    found, x = batch.run("map"), batch.x[2]
-    prior = jaxgmm.default_prior(x, num_components=2)
-    own = jaxgmm.fit(batch.truth, x, prior, tol=1e-10, max_iter=2000, accelerate=True).mixture
-    intervals = wald_intervals(own, x, prior)
+    """Fit and intervals of one data set are those of separate calls; the shapes are those of the study above."""
+    design = jaxgmm.Design(separations=(4.0,), num_observations=(40,), num_features=1, methods=("em",), num_datasets=8)
+    batch = replicates.Batch(jax.random.split(jax.random.key(3), 8), StudyCell("full", 40, 4.0), design)
+    found, x = batch.run("em"), batch.x[2]
+    own = jaxgmm.fit(batch.truth, x, tol=1e-10, max_iter=2000, accelerate=True).mixture
+    intervals = wald_intervals(own, x, None)
     np.testing.assert_allclose(found["estimate"][2], values(own), atol=2e-3)
     np.testing.assert_allclose(found["lower"][2], intervals.lower, atol=5e-3)
     np.testing.assert_allclose(found["upper"][2], intervals.upper, atol=5e-3)

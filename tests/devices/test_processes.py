@@ -14,10 +14,11 @@ import pytest
 import jaxgmm
 from jaxgmm.devices.processes import is_global, over_parts
 
-_QUICK = ["fit", "log_prob", "bic", "default_prior", "initialize"]
+_QUICK = ["fit", "log_prob", "bic"]
 _POSTERIOR = ["laplace", "gibbs", "nuts", "log_evidence"]
-_SLOW = ["e_step", "fit", "responsibilities", "predict", "icl", "aic", "initialize unweighted", "fit_restarts"]
-_SLOW += ["standard_errors", "explicit fit", "explicit responsibilities", "explicit default_prior", "fit_many"]
+_SLOW = ["initialize", "default_prior", "e_step", "fit", "responsibilities", "predict", "icl", "aic"]
+_SLOW += ["initialize unweighted", "fit_restarts", "standard_errors"]
+_SLOW += ["explicit fit", "explicit responsibilities", "explicit default_prior", "fit_many"]
 _RUNS = {"two": (2, _QUICK), "posterior": (2, _POSTERIOR), "four": (4, _SLOW)}
 
 

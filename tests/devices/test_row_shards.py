@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-_QUICK = ["e_step", "fit", "log_prob", "responsibilities", "icl", "initialize", "standard_errors", "default_prior", "fit_many"]
-_SLOW = ["fit unweighted", "predict", "bic", "aic", "initialize unweighted", "fit_restarts", "laplace", "gibbs"]
+_QUICK = ["fit", "log_prob", "initialize"]
+_SLOW = ["e_step", "fit unweighted", "predict", "responsibilities", "bic", "aic", "icl", "default_prior", "fit_many"]
+_SLOW += ["initialize unweighted", "fit_restarts", "standard_errors", "laplace", "gibbs"]
 _SLOW += ["gibbs unweighted", "nuts", "derivatives", "log_evidence", "gibbs chains", "nuts chains"]
 
 

@@ -53,8 +53,8 @@ def summary(fit):
 
 
 def cases():
-    """Yield every covariance type with every regularisation; three of them are run by default."""
-    default = [("full", "penalty"), ("diag", "independent"), ("spherical", "reg_covar")]
+    """Yield every covariance type with every regularisation; two of them are run by default."""
+    default = [("full", "reg_covar"), ("diag", "independent")]
     for covariance_type in ("full", "tied", "diag", "spherical"):
         for mode in ("penalty", "reg_covar", "joint", "independent"):
             yield pytest.param(covariance_type, mode, marks=[] if (covariance_type, mode) in default else pytest.mark.slow)
@@ -108,11 +108,11 @@ def test_matrix_free_equals_dense(monkeypatch):
     start = jaxgmm.from_labels(x, np.repeat([0, 1], 20), num_components=2, covariance_type="diag")
 
     def slope():
-        jax.clear_caches()
         return jax.jit(jax.grad(lambda x: summary(jaxgmm.fit(start, x, tol=0, max_iter=500))))(x)
 
     dense = slope()
     monkeypatch.setattr(implicit, "DENSE_LIMIT", 1)
+    jax.clear_caches()  # programs that were traced under the other limit
     np.testing.assert_allclose(slope(), dense, rtol=1e-6, atol=1e-8)
 
 

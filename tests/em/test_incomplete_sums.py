@@ -104,8 +104,6 @@ def test_extreme_deconvolution():
     end = jaxgmm.make_mixture([0.090023, 0.909977], ends[0], ends[1][:, :, None] * np.eye(2))
     np.testing.assert_allclose(jaxgmm.log_prob(end, found).mean(), -1.3097758715971, rtol=0, atol=1e-8)
     assert fit.log_likelihood / 200 <= -1.3097758715971 + 1e-10
-    by_row = jaxgmm.fit(start, dataclasses.replace(found, method="rows"), reg_covar=0.0, tol=1e-3)
-    assert by_row.converged
 
 
 @pytest.mark.usefixtures("x64")
@@ -160,8 +158,6 @@ def test_fit_of_censored_values():
     start = jaxgmm.make_mixture([1.0], [[0.5, 0.0]], [np.eye(2)])
     fit = jaxgmm.fit(start, found, tol=1e-13)
     assert np.diff(fit.history).min() >= -1e-10
-    slope = jax.grad(lambda means: jaxgmm.log_prob(dataclasses.replace(fit.mixture, means=means), found).sum())(
-        fit.mixture.means
-    )
-    np.testing.assert_allclose(slope, 0, atol=1e-4)
+    slope = jax.jit(jax.grad(lambda means: jaxgmm.log_prob(dataclasses.replace(fit.mixture, means=means), found).sum()))
+    np.testing.assert_allclose(slope(fit.mixture.means), 0, atol=1e-4)
     assert (jaxgmm.impute(fit, found)[:, 0] < jnp.where(found.mask()[:, 0], np.inf, -0.5)).all()

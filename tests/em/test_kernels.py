@@ -103,8 +103,9 @@ def test_the_error_of_the_quadratic_kernel_is_bounded(covariance_type, case, x64
         mixture = dataclasses.replace(mixture, means=mixture.means.at[0].add(300))
         rows = rows._replace(x=rows.x.at[::3].add(300))
     factors = positive_factors(mixture)
-    exact, exact_total = kernels.whitened_component_sums(CHUNK, mixture, factors, rows)
-    found, total = kernels._quadratic_component_sums(CHUNK, False, mixture, factors, rows)
+    exact, exact_total = jax.jit(kernels.whitened_component_sums, static_argnums=0)(CHUNK, mixture, factors, rows)
+    quadratic = jax.jit(kernels._quadratic_component_sums, static_argnums=(0, 1))
+    found, total = quadratic(CHUNK, False, mixture, factors, rows)
     bound = float(np.finfo(np.float64).eps * kernels._squares(mixture, factors).max())
     assert 1e-13 < bound < 1e-8
     assert abs(total - exact_total) <= bound * len(rows.x)

@@ -24,19 +24,20 @@ from helpers import (
 
 OPTIONS = loop.Options(max_iter=5, accelerate=False, chunk_size=None)
 step = jax.jit(loop.step, static_argnums=2)
+init, finalize, prepare = jax.jit(loop.init, static_argnums=1), jax.jit(loop.finalize), jax.jit(problems.prepare)
 
 
 def prepared(covariance_type, *, d=3, weight=None, prior=None, reg_covar=None, tol=1e-8):
     """Return a start, data and the centred problem that they make."""
     start, x = random_mixture(0, covariance_type, d=d), jnp.asarray(random_data(0, d=d))
-    return start, x, problems.prepare(start, problems.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
+    return start, x, prepare(start, problems.EMProblem(x, weight, prior, reg_covar), jnp.asarray(tol))
 
 
 @pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
 def test_first_step_evaluates_the_start(covariance_type, x64):
     """Step -1 leads to step 0, whose mixture is the start and whose numbers are those of the start."""
     start, x, problem = prepared(covariance_type)
-    begun = loop.init(problem, OPTIONS)
+    begun = init(problem, OPTIONS)
     assert int(begun.step) == -1
     assert bool(loop.is_running(begun, OPTIONS))
     state = step(problem, begun, OPTIONS)
@@ -45,7 +46,7 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
     np.testing.assert_allclose(state.log_likelihood, oracle.log_prob(start, x).sum(), rtol=1e-11)
     np.testing.assert_allclose(state.objective, oracle.objective(start, x, np.ones(60)), rtol=1e-11)
     np.testing.assert_array_equal(state.history[0], state.objective)
-    fit = loop.finalize(problem, state, start)
+    fit = finalize(problem, state, start)
     np.testing.assert_array_equal(fit.mixture.means, start.means)
     np.testing.assert_array_equal(fit.history, np.full(6, fit.objective))
     assert int(fit.status) == Status.MAX_ITER
@@ -54,7 +55,7 @@ def test_first_step_evaluates_the_start(covariance_type, x64):
 def test_a_step_that_is_not_finite_is_rejected(x64):
     """NaN in the data from the second step on: the last finite state stays, and the status says that it broke down."""
     _, _, problem = prepared("full")
-    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    state = step(problem, init(problem, OPTIONS), OPTIONS)
     broken = step(problem._replace(x=problem.x.at[0, 0].set(jnp.nan)), state, OPTIONS)
     assert int(broken.status) == Status.SINGULAR
     assert int(broken.step) == 0
@@ -74,13 +75,13 @@ def test_component_statuses_of_a_state(covariance_type, has_prior, x64):
     """A component of weight 0 is EMPTY; FEW_POINTS has one on fewer points than its own covariance needs, without a prior."""
     start, _, problem = prepared(covariance_type)
     problem = problem._replace(prior=random_prior(0, covariance_type) if has_prior else None)
-    state = step(problem, loop.init(problem, OPTIONS), OPTIONS)
+    state = step(problem, init(problem, OPTIONS), OPTIONS)
     for count, types in [(3.5, {"full"}), (1.5, {"full", "diag", "spherical"}), (4.5, set())]:
         state = state._replace(
             mixture=jax.tree.map(jnp.asarray, problem.start),
             sums=dataclasses.replace(state.sums, count=jnp.array([60 - count, count, 0.0])),
         )
-        statuses = loop.finalize(problem, state, start).component_status
+        statuses = finalize(problem, state, start).component_status
         few = ComponentStatus.FEW_POINTS if covariance_type in types and not has_prior else ComponentStatus.OK
         assert statuses.tolist() == [ComponentStatus.OK, few, ComponentStatus.EMPTY], (covariance_type, count)
 

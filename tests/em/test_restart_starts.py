@@ -72,6 +72,7 @@ CASES = {
 }
 
 SLOW = (
+    "tied core, far value",
     "detector limit",
     "detector limit, 930",
     "thyroid spherical",

@@ -10,17 +10,18 @@ from jaxgmm.em.result import Status
 from jaxgmm.padding import as_count
 from jaxgmm.posterior.bootstrap import SCHEMES, _dirichlet_weights, _multinomial_counts
 
-from helpers import slow_unless
+from helpers import log_prior, log_prob, slow_unless
 
 
 @pytest.fixture(scope="module")
 def acidity():
     """Return data, and the tied fit with two components."""
     x = jaxgmm.datasets.load("acidity")
-    return x, jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), x, num_components=2, covariance_type="tied"), x)
+    start = jaxgmm.from_labels(x, (x[:, 0] > 5.3).astype(int), num_components=2, covariance_type="tied")
+    return x, jaxgmm.fit(start, x)
 
 
-@pytest.mark.parametrize("scheme", slow_unless(SCHEMES, ("nonparametric", "parametric")))
+@pytest.mark.parametrize("scheme", slow_unless(SCHEMES, ("nonparametric",)))
 def test_spread_is_the_standard_error(acidity, scheme):
     """Standard deviations of 150 replicates are within 30 % of the standard errors, around the fit, with its labels.
 
@@ -84,7 +85,7 @@ def test_under_jit_and_with_a_prior(acidity):
         eager = run(jax.random.key(3))
     traced = jax.jit(run)(jax.random.key(3))
     np.testing.assert_allclose(traced.mixture.means, eager.mixture.means, rtol=1e-4)
-    expected = jaxgmm.log_prob(eager.mixture, x).sum(-1) + jaxgmm.log_prior(eager.mixture, prior)
+    expected = log_prob(eager.mixture, x).sum(-1) + log_prior(eager.mixture, prior)
     np.testing.assert_allclose(eager.log_density, expected, rtol=1e-5)
     assert (eager.stats["fit_status"] == Status.MAX_ITER).all()
 

@@ -18,7 +18,7 @@ from jaxgmm.posterior.gaussian_approximation import (
 from jaxgmm.posterior.model import model
 from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
-from helpers import assert_mixtures_close
+from helpers import assert_mixtures_close, log_prior, log_prob
 
 
 def test_mode_is_that_of_the_unconstrained_density(x64):
@@ -50,7 +50,7 @@ def test_mode_is_that_of_the_unconstrained_density(x64):
     assert gradient @ built.root @ built.root.T @ gradient / 2 < 1e-3
     np.testing.assert_allclose(built.root.T @ hessian @ built.root, np.eye(5), atol=1e-8)
     assert_mixtures_close(mixture, standard, 1e-10)
-    expected = jaxgmm.log_prob(standard, problem.y).sum() + jaxgmm.log_prior(standard, problem.prior)
+    expected = log_prob(standard, problem.y).sum() + log_prior(standard, problem.prior)
     np.testing.assert_allclose(at_start, expected, rtol=1e-10)
     assert bool(built.sound)
     assert float(built.khat) < 0.7

@@ -10,9 +10,9 @@ from incomplete_rows import ALLOWED, LABELS, VARIANCES, D, X
 
 import jaxgmm
 from jaxgmm.incomplete.replicates import as_design, draw_like
-from jaxgmm.posterior.bootstrap import _dirichlet_weights, _multinomial_counts
+from jaxgmm.posterior.bootstrap import SCHEMES, _dirichlet_weights, _multinomial_counts
 
-from helpers import random_data, random_mixture
+from helpers import random_data, random_mixture, slow_unless
 
 ROWS = {"missing": {}, "noise": {"noise": VARIANCES, "labels": ALLOWED}}
 
@@ -27,7 +27,7 @@ def some_posterior(kind="full", num_draws=4):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("kind", ROWS)
+@pytest.mark.parametrize("kind", slow_unless(ROWS, ("noise",)))
 def test_averages_over_draws_by_a_loop(kind):
     """Predictive densities, co-clustering, responsibilities and entropies are averages of the functions of one mixture."""
     rows, (posterior, center) = jaxgmm.observations(X, **ROWS[kind]), some_posterior()
@@ -82,11 +82,11 @@ def two_clusters(dtype=float, *, noise=True):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("scheme", ["nonparametric", "weighted-likelihood", "parametric"])
+@pytest.mark.parametrize("scheme", slow_unless(SCHEMES, ("nonparametric",)))
 def test_bootstrap_fits_each_replicate(scheme):
     """Each draw is the fit of its replicate, made here from the same random numbers, and its density is that of the data."""
     rows = two_clusters()
-    start = jaxgmm.initialize(jax.random.key(0), rows, num_components=2, covariance_type="diag")
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [9.0, 9.0]], [[1.0, 1.0]] * 2, covariance_type="diag")
     options = {"tol": 1e-6, "max_iter": 200}
     draws = jaxgmm.bootstrap(jax.random.key(1), start, rows, kind=scheme, num_samples=3, **options)
     own = rows.with_own_noise()

@@ -12,7 +12,7 @@ import jaxgmm
 from jaxgmm.posterior import laplace as module
 from jaxgmm.posterior.result import PosteriorStatus
 
-from helpers import COVARIANCE_TYPES, independent_prior, random_prior
+from helpers import COVARIANCE_TYPES, check_log_density, independent_prior, random_prior
 
 NUM_SAMPLES, NUM_ROWS = 400, 36  # the last six are padding
 
@@ -65,13 +65,6 @@ def posteriors():
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given.values())
     together = many(stacked["start"], stacked["x"], stacked["prior"], stacked["weight"])
     return {name: jax.tree.map(lambda leaf, b=b: leaf[b], together) for b, name in enumerate(given)}
-
-
-def check_log_density(posterior, x, prior, weight, rtol=1e-5):
-    """Compare log densities with log p(x, theta) in (weights, means, covariances), in data units, by log_prob and log_prior."""
-    likelihoods = jaxgmm.log_prob(posterior.mixture, np.where(weight[:, None] > 0, x, 0)) * weight
-    expected = likelihoods.sum(-1) + jaxgmm.log_prior(posterior.mixture, prior)
-    np.testing.assert_allclose(posterior.log_density, expected, rtol=rtol, atol=rtol)
 
 
 def test_draws_and_their_density(posteriors):

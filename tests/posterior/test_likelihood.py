@@ -43,10 +43,15 @@ def log_likelihoods_of_sites(covariance_type, d):
     return of_samplers, of_numpyro, sites_of(random_mixture(0, covariance_type, 2, d), prior)
 
 
-@pytest.mark.parametrize("method", ["features", "whitened"])
+METHODS = ("features", "whitened")
+
+
 @pytest.mark.parametrize(
-    ("covariance_type", "d"),
-    slow_unless([*((name, 2) for name in COVARIANCE_TYPES), ("full", 5)], (("tied", 2), ("diag", 2), ("full", 5))),
+    ("covariance_type", "d", "method"),
+    slow_unless(
+        [(*case, method) for method in METHODS for case in (*((name, 2) for name in COVARIANCE_TYPES), ("full", 5))],
+        [("tied", 2, "features"), ("diag", 2, "whitened"), ("full", 5, "features")],
+    ),
 )
 def test_log_likelihood_equals_numpyros(covariance_type, d, method, monkeypatch, x64):
     """Value and gradient in every site equal NumPyro's, by stored features and by whitened products.

@@ -119,8 +119,11 @@ def test_tied_with_weights_under_a_half_normal_prior():
     check_log_density(posterior, x, prior, weight)
 
 
+@pytest.mark.slow
 def test_vmap_over_data_starts_and_priors():
-    """Each result is the posterior of its own data, one of which is padded; NaN in one data set is a status, no error."""
+    """In test_user_model.py, `nuts` is vmapped by default.
+
+    Each result is the posterior of its own data, one of which is padded; NaN in one data set is a status, no error."""
     data_sets = [two_groups(seed, 40, 1, "spherical") for seed in range(3)]
     xs = np.stack([x for x, _, _ in data_sets])
     starts, priors = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *part) for part in list(zip(*data_sets, strict=True))[1:])

@@ -14,7 +14,7 @@ from jaxgmm.posterior import standardization
 from jaxgmm.posterior.conditionals import LabelledData, gibbs_state, sum_by_labels
 from jaxgmm.posterior.model import mixture_of, sites_of
 
-from helpers import random_mixture, random_prior, slow_unless
+from helpers import log_prior, log_prob, random_mixture, random_prior, slow_unless
 
 
 def observed(kind):
@@ -104,7 +104,7 @@ def test_laplace_density_is_that_of_the_rows():
     prior = jaxgmm.default_prior(rows, num_components=1, covariance_type="spherical")
     start = jaxgmm.initialize(jax.random.key(0), rows, num_components=1, covariance_type="spherical")
     posterior = jaxgmm.laplace(jax.random.key(1), start, rows, prior, num_samples=200)
-    found = jaxgmm.log_prob(posterior.mixture, rows).sum(-1) + jaxgmm.log_prior(posterior.mixture, prior)
+    found = log_prob(posterior.mixture, rows).sum(-1) + log_prior(posterior.mixture, prior)
     np.testing.assert_allclose(posterior.log_density, found, rtol=1e-9)
     with pytest.raises(TypeError, match="your own model receives x as an array"):
         jaxgmm.nuts(jax.random.key(1), start, rows, prior, model=jaxgmm.model)

@@ -30,12 +30,9 @@ CASES = [(covariance_type, half_normal) for covariance_type in COVARIANCE_TYPES 
         CASES,
         [
             ("full", None),
-            ("full", True),
             ("tied", False),
-            ("diag", None),
             ("diag", True),
             ("spherical", None),
-            ("spherical", False),
         ],
     ),
 )

@@ -23,8 +23,7 @@ OPTIONS = dict(num_components=(1, 2), covariance_types="full", criterion="eviden
 
 @pytest.fixture(scope="module")
 def selection():
-    # the runs share a program with tests/posterior/test_smc.py
-    return jaxgmm.select(KEY, X, prior=PRIOR, num_restarts=1, max_iter=50, num_samples=1000, num_chains=8, **OPTIONS)
+    return jaxgmm.select(KEY, X, prior=PRIOR, num_restarts=1, max_iter=50, num_samples=500, num_chains=8, **OPTIONS)
 
 
 def test_evidence_is_the_sum_over_all_allocations(selection):

@@ -17,31 +17,29 @@ from helpers import random_data
 
 @pytest.fixture(scope="module")
 def faithful():
-    """Return data and a sweep of two covariance types over three numbers of components, in float32."""
+    """Return data and a sweep of two covariance types over two numbers of components, in float32."""
     x = jaxgmm.datasets.load("faithful")
     return x, jaxgmm.select(
-        jax.random.key(0), x, num_components=(1, 2, 3), covariance_types=("full", "tied"), num_restarts=4, max_iter=400
+        jax.random.key(0), x, num_components=(2, 3), covariance_types=("full", "tied"), num_restarts=4, max_iter=400
     )
 
 
 def test_published_values(faithful):
     """BIC of faithful at the maxima that mclust approaches: 2314.2957 (tied, 3) and 2322.1917 (full, 2)."""
-    x, selection = faithful
+    _, selection = faithful
     np.testing.assert_allclose(selection.cells["tied", 3].criterion, 2314.2957, atol=0.02)
     np.testing.assert_allclose(selection.cells["full", 2].criterion, 2322.1917, atol=0.02)
     assert (selection.best.covariance_type, selection.best.num_components) == ("tied", 3)
-    one = selection.cells["full", 1]
-    np.testing.assert_allclose(one.fit.mixture.means[0], x.mean(0), rtol=1e-5)
-    assert one.status == Status.CONVERGED
-    assert one.fit.component_status.shape == (1,)
+    two = selection.cells["full", 2]
+    assert two.status == Status.CONVERGED
+    assert two.fit.mixture.means.shape == (2, 2)
+    assert two.fit.component_status.shape == (2,)
 
 
 def test_the_order_of_the_numbers_does_not_matter(faithful):
     """The starts of a model depend on its own number of components, not on its place among the others."""
     x, selection = faithful
-    swept = jaxgmm.select(
-        jax.random.key(0), x, num_components=(3, 1, 2), covariance_types=("full",), num_restarts=4, max_iter=400
-    )
+    swept = jaxgmm.select(jax.random.key(0), x, num_components=(3, 2), covariance_types=("full",), num_restarts=4, max_iter=400)
     for name, cell in swept.cells.items():
         np.testing.assert_allclose(cell.criterion, selection.cells[name].criterion, rtol=1e-6)
         np.testing.assert_allclose(cell.fit.mixture.means, selection.cells[name].fit.mixture.means, rtol=1e-5)
@@ -52,8 +50,8 @@ def test_table(faithful):
     lines = repr(faithful[1]).splitlines()
     assert lines[0].startswith("BIC")
     assert lines[1].split() == ["K", "full", "tied"]
-    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "3"]
-    assert lines[4].rstrip().endswith("*")
+    assert [line.split()[0] for line in lines[2:4]] == ["2", "3"]
+    assert lines[3].rstrip().endswith("*")
 
 
 def test_records(faithful):
@@ -63,7 +61,7 @@ def test_records(faithful):
     assert list(record) == ["criterion", "cells", "best"]
     assert record["best"] == {"covariance_type": "tied", "num_components": 3}
     keys = ["covariance_type", "num_components", "criterion", "log_likelihood", "status", "spike"]
-    assert [list(cell) for cell in record["cells"]] == [keys] * 6
+    assert [list(cell) for cell in record["cells"]] == [keys] * 4
     assert json.loads(selection.to_json()) == record
     frame = selection.to_dataframe()
     assert list(frame.columns) == keys
@@ -83,8 +81,12 @@ def test_published_values_of_small_data(x64):
     np.testing.assert_allclose(galaxies.best.criterion, 442.2177, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_held_out_rows_choose_the_truth():
-    """Cross-validation finds three far clusters; its criterion is a little worse than that of the fitted rows."""
+    """Cross-validation finds three far clusters; its criterion is a little worse than that of the fitted rows.
+
+    The cases "cv" of `test_weights_are_not_copied_for_each_fit` in test_sweep.py are small twins.
+    """
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(240, 2)) + 8 * rng.integers(3, size=240)[:, None]).astype(np.float32)
     selection = jaxgmm.select(

@@ -1,8 +1,6 @@
 """Test the names of the methods: one list for studies, figures and the command, whose import is light."""
 
 import importlib
-import subprocess
-import sys
 
 import pytest
 
@@ -14,11 +12,6 @@ def test_names():
     assert POINT_METHODS == ("em", "map")
     shown = [display_name(method) for method in (*POSTERIOR_METHODS, *POINT_METHODS)]
     assert shown == ["NUTS", "Gibbs", "Laplace", "bootstrap", "SMC", "EM, likelihood", "EM, posterior mode"]
-
-
-def test_the_import_does_not_bring_numpyro():
-    code = "import sys, jaxgmm.studies.method_names; print('numpyro' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("method", POSTERIOR_METHODS)

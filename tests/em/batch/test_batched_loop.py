@@ -10,7 +10,7 @@ from jaxgmm.em.batch.batched_loop import batch_axes, fit_batch
 from jaxgmm.em.loop import Options
 from jaxgmm.em.problem import EMProblem
 
-from helpers import enabled_x64
+from helpers import enabled_x64, slow_unless
 
 SIZE, N, TOL, MAX_ITER = 8, 40, 1e-6, 150
 
@@ -29,7 +29,7 @@ def problems():
     return starts, EMProblem(x, None, None, None), fits
 
 
-@pytest.mark.parametrize("width", [1, 4, 8])
+@pytest.mark.parametrize("width", slow_unless((1, 4, 8), (1, 4)))
 @pytest.mark.parametrize("count", [3, 8])
 def test_every_width_gives_the_single_fits(problems, width, count, x64):
     """The first `count` results have the status, steps, parameters and history of single fits."""
@@ -42,7 +42,7 @@ def test_every_width_gives_the_single_fits(problems, width, count, x64):
         np.testing.assert_allclose(found.history[b], alone.history, rtol=1e-10)
 
 
-@pytest.mark.parametrize("max_iter", [0, 8, 9, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 7, 17))])
+@pytest.mark.parametrize("max_iter", slow_unless((0, 1, 7, 8, 9, 17), (9,)))
 def test_any_number_of_steps(problems, max_iter, x64):
     """max_iter is reached exactly, whether or not it is a multiple of the steps of a round."""
     starts, problem, _ = problems

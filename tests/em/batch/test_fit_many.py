@@ -48,16 +48,23 @@ def test_a_stack_gives_the_vmapped_fits(batch, x64):
     assert len(set(np.asarray(fits.num_iter).tolist())) > 2  # fits that end at different steps
 
 
-def test_lists_keys_and_groups_give_the_same(batch, x64):
-    """Other paddings agree within 1e-8; a key makes the starts of `initialize`; rows of groups may be mixed; no history."""
+def test_lists_and_groups_give_the_same(batch, x64):
+    """Other paddings agree within 1e-8, and rows of groups may be mixed."""
     xs, _, _, starts, fits = batch
     assert_same_fits(fit_many(starts, xs), fits, 1e-8)
-    assert_same_fits(fit_many(jax.random.key(0), xs, num_components=2).mixture, fits.mixture, 1e-8)
     labels = np.repeat(list("fbdeac"), LENGTHS)
     order = np.random.default_rng(1).permutation(len(labels))
-    mixed = fit_many(starts[np.argsort(list("fbdeac"))], np.concatenate(xs)[order], groups=labels[order], history=False)
-    assert mixed.history.shape == (6, 0)
+    mixed = fit_many(starts[np.argsort(list("fbdeac"))], np.concatenate(xs)[order], groups=labels[order])
     assert_same_fits(mixed.mixture, fits.mixture[np.argsort(list("fbdeac"))], 1e-7)
+
+
+@pytest.mark.slow
+def test_lists_and_a_key(batch, x64):
+    """A key makes the starts of `initialize`; `test_inside_jit` is a twin with a stack in place of a list."""
+    xs, _, _, _, fits = batch
+    found = fit_many(jax.random.key(0), xs, num_components=2, history=False)
+    assert found.history.shape == (6, 0)
+    assert_same_fits(found.mixture, fits.mixture, 1e-8)
 
 
 @pytest.mark.parametrize("fault", ["nan", "inf", "constant", "huge", "padding", "single"])
@@ -86,12 +93,11 @@ def test_bad_data_set_changes_no_other(batch, fault, x64):
 
 
 def test_options(batch, x64):
-    """Priors, shared or stacked; absent components; one data set with several weights; acceleration; few steps."""
-    xs, x, weight, starts, fits = batch
+    """Stacked priors and few steps; absent components; one data set with several weights."""
+    xs, x, weight, starts, _ = batch
     prior = jaxgmm.default_prior(xs[4], num_components=2)
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 6), prior)
-    with_prior = fit_many(starts, x, prior, sample_weight=weight, max_iter=3)
-    assert_same_fits(fit_many(starts, x, stacked, sample_weight=weight, max_iter=3), with_prior, 1e-12)
+    with_prior = fit_many(starts, x, stacked, sample_weight=weight, max_iter=3)
     alone = jaxgmm.fit(starts[4], x[4], prior, sample_weight=weight[4], max_iter=1000, tol=1e-7)
     assert with_prior.history.shape == (6, 4)
     assert int(with_prior.num_iter.max()) == 3
@@ -102,6 +108,16 @@ def test_options(batch, x64):
     assert (shared.mixture.weights[1] > 0).all()
     half = jaxgmm.fit(absent[1], xs[4][1::2], tol=1e-7)
     np.testing.assert_allclose(shared.mixture.means[1], half.mixture.means, rtol=1e-8)
+
+
+@pytest.mark.slow
+def test_shared_priors_and_acceleration(batch, x64):
+    """A prior that all data sets share acts as a stack of it, and acceleration leads to the same fits."""
+    xs, x, weight, starts, fits = batch
+    prior = jaxgmm.default_prior(xs[4], num_components=2)
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * 6), prior)
+    one, other = (fit_many(starts, x, p, sample_weight=weight, max_iter=3) for p in (prior, stacked))
+    assert_same_fits(one, other, 1e-12)
     quick = fit_many(starts, x, sample_weight=weight, accelerate=True)
     np.testing.assert_allclose(quick.log_likelihood, fits.log_likelihood, atol=1e-3)
 

@@ -45,23 +45,36 @@ def test_a_list_gives_the_fits_of_a_loop():
     assert_same(many, fits, 1e-10)
 
 
-@pytest.mark.usefixtures("x64")
-def test_stacks_groups_and_shared_rows_give_the_fits_of_a_loop():
-    """A stack, rows with group labels, and one set with several starts and weights; vmap of `fit` agrees with them."""
+def three_parts():
+    """Return a set of rows, its three parts as a list and as a stack, a start, and three copies of the start."""
     long = rows_of(0, 60)
     parts = [jax.tree.map(lambda leaf, b=b: leaf[b::3], long) for b in range(3)]
     stack = jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
-    start = jaxgmm.initialize(jax.random.key(0), long, num_components=2)
-    starts = jax.tree.map(lambda leaf: np.stack([leaf] * 3), start)
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [6.0, 6.0]], [np.eye(2)] * 2)
+    return long, parts, stack, start, jax.tree.map(lambda leaf: np.stack([leaf] * 3), start)
+
+
+@pytest.mark.usefixtures("x64")
+def test_stacks_groups_and_shared_rows_give_the_fits_of_a_loop():
+    """A stack, rows with group labels, and one set with several starts and weights."""
+    long, parts, stack, start, starts = three_parts()
     loop = [jaxgmm.fit(start, part, **OPTIONS) for part in parts]
     assert_same(jaxgmm.fit_many(starts, stack, **OPTIONS), loop, 1e-10)
     assert_same(jaxgmm.fit_many(starts, long, groups=np.arange(60) % 3, **OPTIONS), loop, 1e-10)
-    assert_same(jax.vmap(lambda rows: jaxgmm.fit(start, rows, **OPTIONS))(stack), loop, 1e-10)
-    assert_same(jax.jit(lambda rows: jaxgmm.fit_many(starts, rows, **OPTIONS))(stack), loop, 1e-10)
     weights = np.random.default_rng(0).integers(3, size=(3, 60)).astype(float)
     weighted = [dataclasses.replace(long, weight=long.weight * weight) for weight in weights]
     many = jaxgmm.fit_many(starts, long, sample_weight=weights, **OPTIONS)
     assert_same(many, [jaxgmm.fit(start, rows, **OPTIONS) for rows in weighted], 1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_vmap_and_jit_give_the_fits_of_a_loop():
+    """`fit` under vmap, and `fit_many` under jit."""
+    _, parts, stack, start, starts = three_parts()
+    loop = [jaxgmm.fit(start, part, **OPTIONS) for part in parts]
+    assert_same(jax.vmap(lambda rows: jaxgmm.fit(start, rows, **OPTIONS))(stack), loop, 1e-10)
+    assert_same(jax.jit(lambda rows: jaxgmm.fit_many(starts, rows, **OPTIONS))(stack), loop, 1e-10)
 
 
 def test_float32_agrees_with_a_loop():
@@ -99,7 +112,7 @@ def test_one_bad_set_changes_no_other():
     x = np.where([True, False], random_data(0, n=20, d=2), np.nan)
     good, column = rows_of(0, 20), jaxgmm.observations(x)
     silent = dataclasses.replace(good, weight=np.zeros(20))
-    start = jaxgmm.initialize(jax.random.key(0), good, num_components=2)
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [6.0, 6.0]], [np.eye(2)] * 2)
     starts = jax.tree.map(lambda leaf: np.stack([leaf] * 3), start)
     clean = jaxgmm.fit_many(starts, [good, good, good], **OPTIONS)
     mixed = jaxgmm.fit_many(starts, [good, column, silent], **OPTIONS)
