@@ -20,7 +20,7 @@ collect_ignore = ["notebook_checks", "benchmarks"]  # code that runs inside note
 
 # The slowest groups of tests, which start first, so that no process is still busy with one while the others have ended.
 SLOWEST = (
-    *("jaxgmm", "tests/test_readme.py", "tests/test_notebooks.py", "tests/posterior/smc/test_smc.py"),
+    *("tests/test_readme.py", "tests/posterior/smc/test_smc.py", "jaxgmm", "tests/comparison/test_observations.py"),
     *("tests/posterior/test_nuts.py", "tests/posterior/test_observations.py", "tests/test_padding.py"),
     *("tests/test_transforms.py", "tests/test_hard_inputs.py", "tests/posterior/test_telescope.py"),
     *("tests/posterior/test_bootstrap.py", "tests/posterior/evidence/test_log_evidence.py", "tests/posterior/test_modes.py"),

@@ -107,6 +107,7 @@ def test_bootstrap_fits_each_replicate(scheme):
         np.testing.assert_allclose(draws.log_density[0, s], jaxgmm.log_prob(draws.mixture[0, s], rows).sum(), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_bootstrap_in_float32():
     """The draws are in float32."""
     rows = two_clusters(np.float32, noise=False)

@@ -35,9 +35,10 @@ def assert_same(many, others, rtol):
             np.testing.assert_allclose(a[b], c, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_a_list_gives_the_fits_of_a_loop():
-    """The starts of a key are those of `initialize`, and all fields agree to 1e-10."""
+    """The starts of a key are those of `initialize`, and all fields agree to 1e-10. The float32 list below is a small twin."""
     sets, keys = some_sets(), jax.random.split(jax.random.key(0), 3)
     many = jaxgmm.fit_many(jax.random.key(0), sets, num_components=2, **OPTIONS)
     starts = [jaxgmm.initialize(key, rows, num_components=2) for key, rows in zip(keys, sets, strict=True)]
