@@ -122,7 +122,7 @@ def check_draws(mixture: Mixture, num_samples: int, num_chains: int) -> None:
     check_memory(float(num_samples) * num_chains * tree_bytes(mixture), what)
 
 
-def shapes_of_mixture(num_components: int, x: jax.Array, covariance_type: str) -> Mixture:
+def shapes_of_mixture(num_components: int, x: jax.Array | Observations, covariance_type: str) -> Mixture:
     """Return a mixture that holds no arrays, but their shapes and the dtype of the data x (N, D)."""
     d = x.shape[1]
     shapes = ((num_components,), (num_components, d), covariance.storage_shape(covariance_type, num_components, d))

@@ -1,5 +1,6 @@
 """The exact evidence of a few points under a conjugate prior: a sum over all allocations of the points to components."""
 
+import dataclasses
 import itertools
 import math
 
@@ -37,6 +38,18 @@ def log_marginal(groups, weights, prior, covariance_type):
     return means + sum(scales(d * n, np.trace(a), scale, nu) for n, a in zip(counts, about, strict=True))
 
 
+def log_marginal_by_feature(groups, weights, prior):
+    """Return log p(x | allocation) for diagonal covariances: a product over the features, each over its observed values."""
+    total = 0.0
+    for j in range(groups[0].shape[1]):
+        own = dataclasses.replace(prior, mean=np.asarray(prior.mean)[[j]], scale=np.asarray(prior.scale)[[j]])
+        kept = [~np.isnan(x[:, j]) for x in groups]
+        parts = zip(groups, weights, kept, strict=True)
+        columns, masses = zip(*[(x[seen][:, [j]], w[seen]) for x, w, seen in parts], strict=True)
+        total += log_marginal(columns, masses, own, "diag")
+    return total
+
+
 def allocation_terms(x, prior, covariance_type, weight=None):
     """Return log p(x, allocation) and the number of components with points, each (K^N,), for all allocations of the points."""
     weight = np.ones(len(x)) if weight is None else np.asarray(weight, float)
@@ -47,7 +60,11 @@ def allocation_terms(x, prior, covariance_type, weight=None):
         mine = [np.array(labels) == k for k in range(len(c))]
         counts = np.array([weight[m].sum() for m in mine])
         allocation = gammaln(c.sum()) - gammaln(c.sum() + counts.sum()) + (gammaln(c + counts) - gammaln(c)).sum()
-        terms.append(allocation + log_marginal([x[m] for m in mine], [weight[m] for m in mine], prior, covariance_type))
+        groups, masses = [x[m] for m in mine], [weight[m] for m in mine]
+        if covariance_type == "diag":
+            terms.append(allocation + log_marginal_by_feature(groups, masses, prior))
+        else:
+            terms.append(allocation + log_marginal(groups, masses, prior, covariance_type))
         occupied.append((counts > 0).sum())
     return np.array(terms), np.array(occupied)
 

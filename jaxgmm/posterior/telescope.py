@@ -15,22 +15,15 @@ from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..covariance.types import as_covariance_type, check_uncoupled_type
-from ..inputs import as_dtype, check_draws, check_sampling_options, shapes_of_mixture
+from ..incomplete.observations import Observations, check_match
+from ..inputs import as_dtype, as_rows, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior, check_prior
 from ..progress import advance, program_bar
 from ..row_sums import Weight, vary_with
-from ..validation import (
-    as_float_array,
-    as_weighted_data,
-    check_choice,
-    check_count,
-    check_number,
-    check_progress,
-    is_traced,
-)
+from ..validation import as_float_array, check_choice, check_count, check_number, check_progress, is_traced
 from .conditionals import GibbsState, LabelledData, are_counts, check_closed_forms, check_integer_weights
 from .mixing import Mixing, judge_mixing, measure_mixing
 from .random_scale import log_prior_ratio
@@ -48,7 +41,7 @@ _SMALLEST_START = 0.5
 @public
 def telescope(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior,
     *,
     max_components: int,
@@ -85,7 +78,8 @@ def telescope(
 
     Args:
         key: a random key.
-        x: (N, D).
+        x: (N, D), or `observations` without labels, because labels belong to components whose number is known. Missing and
+            true values are drawn together with the component of their row.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms. All its concentrations must be equal; their number does not matter. If the
             prior is `default_prior(x, num_components=k)`, its covariances have the size that suits k components, and this size
@@ -158,19 +152,25 @@ def telescope(
     covariance_type = as_covariance_type(covariance_type)
     check_uncoupled_type(covariance_type, "telescope")
     check_progress(progress)
-    x, weight = as_weighted_data(x, sample_weight)
-    if len(x) == 0:
-        raise ValueError(f"x has shape {x.shape}: no rows; at least one was expected.")
-    check_draws(shapes_of_mixture(max_components, x, covariance_type), num_samples, num_chains)
+    rows, weight = as_rows(x, sample_weight)
+    if len(rows) == 0:
+        raise ValueError(f"x has shape {rows.shape}: no rows; at least one was expected.")
+    check_match(rows, max_components, covariance_type)
+    if isinstance(rows, Observations) and rows.allowed is not None:
+        raise ValueError(
+            "x has labels, but telescope adds and removes components, so that no label names one: leave the labels out, or "
+            "sample with gibbs for each number of components."
+        )
+    check_draws(shapes_of_mixture(max_components, rows, covariance_type), num_samples, num_chains)
     check_integer_weights(weight, "telescope")
-    prior = _with_equal_concentrations(prior, max_components, x.shape[1], covariance_type)
+    prior = _with_equal_concentrations(prior, max_components, rows.shape[1], covariance_type)
     if scale_degrees_of_freedom is not None:
-        least = x.shape[1] - 1 if covariance.is_dense(covariance_type) else 0
+        least = rows.shape[1] - 1 if covariance.is_dense(covariance_type) else 0
         check_number(scale_degrees_of_freedom, "scale_degrees_of_freedom", minimum=least, exclusive=True)
     others = (prior, _as_probabilities(prior_on_k, max_components), scale_degrees_of_freedom)
-    others = jax.tree.map(partial(as_dtype, dtype=x.dtype), others)
-    traced = is_traced(key, x, weight, others)
-    problem = _Problem(*pad_data(x, weight, key, others), *others)
+    others = jax.tree.map(partial(as_dtype, dtype=rows.dtype), others)
+    traced = is_traced(key, rows, weight, others)
+    problem = _Problem(*pad_data(rows, weight, key, others), *others)
     options = _Options(covariance_type, concentration == "dynamic", num_samples, num_chains, num_warmup)
     with program_bar(1 + num_warmup + num_samples, " sweeps", False if traced else progress) as bar:
         posterior = _sample(key, problem, bar, options)
@@ -195,11 +195,11 @@ class _Options(NamedTuple):
 class _Problem(NamedTuple):
     """The data, and the prior in its parts.
 
-    x: (N, D). weight: the weights of the rows. prior: a prior with M equal concentrations. prob: (M,), the probabilities of K,
-    up to a factor. scale_degrees: (), or None if the scale of the covariances is that of the prior.
+    x: (N, D), or observations. weight: the weights of the rows. prior: a prior with M equal concentrations. prob: (M,), the
+    probabilities of K, up to a factor. scale_degrees: (), or None if the scale of the covariances is that of the prior.
     """
 
-    x: jax.Array
+    x: Any
     weight: Weight
     prior: MixturePrior
     prob: jax.Array

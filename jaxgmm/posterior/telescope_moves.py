@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax.scipy.special import betaln, gammaln
 
 from .. import covariance
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from ..row_sums import weight_or_ones
@@ -130,10 +131,11 @@ def first_state(key: jax.Array, data: LabelledData, law: NumberPrior, share: jax
     is 0 for the smallest of these numbers and 1 for the largest. Chains with different shares therefore start far apart.
     """
     (n, d), m, dtype = data.y.shape, len(law.log_prob), data.y.dtype
+    rows = data.y.x if isinstance(data.y, Observations) else data.y  # missing values are 0, the mean of their feature
     largest = jnp.where(jnp.isfinite(law.log_prob), jnp.arange(1, m + 1), 1).max()
     number = 1 + jnp.round(share * (largest - 1))
     weight = weight_or_ones(data.weight, (n,), dtype)
-    means = data.y[jax.random.choice(key, n, (m,), p=weight / weight.sum())]
+    means = rows[jax.random.choice(key, n, (m,), p=weight / weight.sum())]
     unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=dtype), (m, d, d)), covariance_type, jnp.ones(m, dtype))
     weights = jnp.where(jnp.arange(m) < number, 1 / number, 0).astype(dtype)
     return gibbs_state(Mixture(weights, means, (unit * number ** (-2 / d)).astype(dtype), covariance_type))

@@ -143,6 +143,25 @@ def test_jit_and_vmap_give_the_same_draws(posterior):
     np.testing.assert_allclose(many.log_density[1, :, :5], posterior.log_density[:, :5], rtol=1e-3)
 
 
+def test_numbers_with_missing_values():
+    """The sum over allocations is known for diagonal covariances, where each feature has its own factor."""
+    x = np.float32([[0.3, np.nan], [np.nan, 3.0], [-0.8, 0.2], [3.0, 2.5], [2.2, np.nan]])
+    options = RUN | dict(covariance_type="diag", max_components=2, prior_on_k=[0.6, 0.4], num_samples=300)
+    posterior = quiet(
+        jaxgmm.telescope, jax.random.key(0), jaxgmm.observations(x), prior_of(1, 1.5, "diag", num_features=2), **options
+    )
+    numbers = exact_numbers(x, lambda k: prior_of(k, 1.5, "diag", 2), np.array([0.6, 0.4]), "diag")
+    exact = dict(zip(("num_components", "num_occupied"), numbers, strict=True))
+    print(exact, standard_errors(posterior, exact))
+    assert np.abs(standard_errors(posterior, exact)).max() < 5
+    filled = exact_numbers(np.nan_to_num(x), lambda k: prior_of(k, 1.5, "diag", 2), np.array([0.6, 0.4]), "diag")
+    assert np.abs(standard_errors(posterior, {"num_occupied": filled[1]})).max() > 8
+    few = jax.tree.map(lambda leaf: leaf[0, :50], posterior.mixture)
+    expected = log_prob(few, jaxgmm.observations(x)).sum(-1) + jaxgmm.log_prior(few, posterior.prior)
+    expected += np.log([0.6, 0.4])[np.asarray(posterior.stats["num_components"])[0, :50] - 1]
+    np.testing.assert_allclose(posterior.log_density[0, :50], expected, rtol=1e-4)
+
+
 INVALID = {
     "components": (ValueError, {"max_components": 0}, "max_components"),
     "unequal": (ValueError, {"prior": dataclasses.replace(prior_of(2), weight_concentration=np.float32([1, 2]))}, "equal"),
@@ -153,6 +172,11 @@ INVALID = {
     "features": (ValueError, {"x": np.zeros((5, 2), np.float32)}, "D=1|1 features"),
     "no rows": (ValueError, {"x": X[:0]}, "no rows"),
     "nan": (ValueError, {"x": X * np.nan}, "NaN"),
+    "labels": (
+        ValueError,
+        {"x": jaxgmm.observations(X, labels=np.zeros(6, int))},
+        "leave the labels out, or sample with gibbs",
+    ),
     "fractions": (ValueError, {"sample_weight": np.full(6, 0.5)}, "integers"),
     "size": (ValueError, {"prior_on_k": [0.5, 0.5]}, r"\(4,\)"),
     "negative": (ValueError, {"prior_on_k": [1.0, -1, 1, 1]}, "negative"),
