@@ -51,7 +51,8 @@ LAYERS = [
     "posterior.evidence.bridge_sampling posterior.evidence.result posterior.evidence.log_evidence posterior.diagnose "
     "posterior.arviz posterior.distribution",
     "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals studies.methods "
-    "studies.prior_table selection.evidence selection.result selection.members selection.observation_starts selection.sweep "
+    "studies.prior_table studies.missing_values selection.evidence selection.result selection.members "
+    "selection.observation_starts selection.sweep "
     "selection.select selection.likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "

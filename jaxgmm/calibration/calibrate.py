@@ -37,6 +37,7 @@ from ..sampling import sample
 from ..status import StatusEnum
 from ..studies.intervals import draw_intervals, wald_intervals
 from ..studies.methods import as_method
+from ..studies.missing_values import check_missing, with_missing_values
 from ..studies.parameters import free_entries, parameter_names
 from ..validation import check_key, is_traced
 from .config import SBCConfig, check_counts, check_thresholds, fingerprint, method_options, validate_prior
@@ -55,6 +56,7 @@ def calibrate(
     covariance_type: str = "full",
     num_datasets: int = 256,
     num_observations: int = 100,
+    missing: float = 0.0,
     num_draws: int = 127,
     thin: int | None = None,
     intervals: Sequence[float] = (0.5, 0.9),
@@ -95,6 +97,8 @@ def calibrate(
             the first four, "EEI" or "EII".
         num_datasets: B, the number of data sets.
         num_observations: N, the number of rows of each data set.
+        missing: the probability with which each value of a data set is missing, whatever the values are. If it is positive, the
+            method receives `observations`, and densities are those of the observed values.
         num_draws: L, the number of draws among which the truth is ranked in each data set.
         thin: every thin-th draw is ranked; None: 20 for gibbs, 4 for nuts, 5 for smc, else 1.
         intervals: probabilities of the central intervals whose coverage is computed.
@@ -123,6 +127,7 @@ def calibrate(
     check_key(key)
     covariance_type = as_covariance_type(covariance_type)
     check_counts(num_components, num_datasets, num_observations, num_draws, thin, batch_size)
+    missing = check_missing(missing)
     prior, has_mode = validate_prior(prior, num_components, covariance_type)
     check_thresholds(intervals, num_draws, alpha, progress)
     check_target(path)
@@ -131,7 +136,7 @@ def calibrate(
     name, completed, thin = method_options(method, options, num_draws, thin)
     counts = (int(num_observations), int(num_draws), int(thin))
     settings, probabilities = tuple(sorted(completed.items())), tuple(float(p) for p in intervals)
-    config = SBCConfig(method, settings, int(num_components), covariance_type, *counts, probabilities, has_mode)
+    config = SBCConfig(method, settings, int(num_components), covariance_type, *counts, probabilities, has_mode, missing)
     size = batch_size or calibration_batch(num_datasets, num_draws, num_observations, num_components)
     design = fingerprint(key, config, prior, name, num_datasets, size)
     found = _run_batches(config, jax.random.split(key, num_datasets), prior, size, Checkpoint(path, design), progress)
@@ -150,6 +155,7 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)
     truth = sample_prior(key_truth, prior, num_samples=1, **model)[0]
     x, _ = sample(key_data, truth, config.num_observations)
+    x = with_missing_values(jax.random.fold_in(key_data, 1), x, config.missing)
     mode_prior = prior if config.has_mode else None
     em = fit(initialize(key_start, x, **model), x, mode_prior)
     _, draw = as_method(config.method, **dict(config.options))

@@ -52,6 +52,7 @@ class SBCConfig(NamedTuple):
         thin: every thin-th draw is ranked.
         intervals: probabilities of the intervals.
         has_mode: whether MAP-EM can find the mode under the prior; if not, EM maximises the likelihood.
+        missing: probability with which each value is missing.
     """
 
     method: str | Callable[..., Posterior]
@@ -63,6 +64,7 @@ class SBCConfig(NamedTuple):
     thin: int
     intervals: tuple[float, ...]
     has_mode: bool
+    missing: float = 0.0
 
 
 def check_counts(
@@ -181,6 +183,7 @@ def fingerprint(
         "covariance_type": config.covariance_type,
         "num_datasets": int(num_datasets),
         "num_observations": config.num_observations,
+        "missing": config.missing,
         "num_draws": config.num_draws,
         "thin": config.thin,
         "intervals": list(config.intervals),

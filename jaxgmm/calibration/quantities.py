@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from .. import covariance, linalg
 from ..component_order import permute_components
 from ..density import log_prob
+from ..incomplete.observations import Data
 from ..mixture import Mixture
 from ..priors.functions import log_prior
 from ..priors.interface import MixturePrior
@@ -55,7 +56,7 @@ def quantity_names(num_components: int, num_features: int, covariance_type: str)
     return QuantityNames(free + single, [True] * len(free) + [False] * len(single))
 
 
-def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array:
+def quantities(mixture: Mixture, x: Data, prior: MixturePrior) -> jax.Array:
     """Return all quantities (..., Q) of mixtures (...) and data x.
 
     They are, in this order: the log-likelihood and the log joint density of x and the parameters, in nats; the sorted weights
@@ -64,7 +65,7 @@ def quantities(mixture: Mixture, x: jax.Array, prior: MixturePrior) -> jax.Array
 
     Args:
         mixture: mixtures with leading axes (...).
-        x: (N, D), the data.
+        x: (N, D), the data, or observations.
         prior: the prior of the parameters, which also determines the fixed points.
 
     Example:

@@ -24,9 +24,10 @@ def header_lines(
     k, d, n = design["num_components"], design["num_features"], design["num_observations"]
     options = [f"{name}={value}" for name, value in design["options"].items() if name != "num_samples"]
     thin = f", every {ordinal(design['thin'])} kept" if design["thin"] > 1 else ""
+    missing = f", with {100 * design['missing']:g} % of the values missing" if design.get("missing") else ""
     entries = {
         "data": f"{num_datasets} sets of {n} observations of {d} feature{'s' * (d > 1)}, each from a mixture that was "
-        "drawn from the prior",
+        f"drawn from the prior{missing}",
         "model": f"{k} component{'s' * (k > 1)}, {design['covariance_type']} covariances, {design['dtype']}",
         "prior": "; ".join(f"{name} {_short(value)}" for name, value in design["prior"].items()),
         "draws": "; ".join([f"{num_draws} per data set{thin}", *([", ".join(options)] if options else [])]),

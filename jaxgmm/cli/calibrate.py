@@ -35,6 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-observations", type=int, default=100, metavar="N", help="rows per data set; default: 100")
     parser.add_argument(
+        "--missing", type=float, default=0.0, metavar="P", help="share of the values that are missing at random; default: 0"
+    )
+    parser.add_argument(
         "--num-draws", type=int, default=127, metavar="L", help="draws that each true value is ranked among; default: 127"
     )
     parser.add_argument("--thin", type=int, metavar="T", help="use every T-th draw; default: depends on the method")
@@ -75,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         check_output_file(arguments.resume, "--resume", force=True)  # an existing file is valid: calibrate only adds to it
     from ..calibration.calibrate import calibrate
 
-    options = {name: getattr(arguments, name) for name in (*_COUNTS, "covariance_type", "thin", "alpha")}
+    options = {name: getattr(arguments, name) for name in (*_COUNTS, "covariance_type", "missing", "thin", "alpha")}
     print_progress(f"fitting {arguments.num_datasets} data sets, drawing by {arguments.method}, and ranking the true values")
     with warnings_to_stderr():
         calibration = calibrate(

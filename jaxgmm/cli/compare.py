@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ..em.result import Fit
+from ..incomplete.observations import Observations
 from ..io.archive import save
 from ..posterior.modes import Modes, modes
 from ..posterior.result import Posterior
@@ -19,8 +20,8 @@ from ..priors.interface import MixturePrior, reason_without_mode
 from ..studies.method_names import POSTERIOR_FUNCTIONS, POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_fit_options, add_model_options, parse_names
-from .data import read_data
 from .estimates import ModeFit, fit_maximum_likelihood, fit_mode, maximum_likelihood_line
+from .incomplete import add_incomplete_options, read_rows
 from .memberships import check_labels_file, posterior_memberships, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
@@ -46,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `jaxgmm compare`."""
     add_fit_options(parser)
     add_model_options(parser)
+    add_incomplete_options(parser)
     parser.add_argument(
         "--methods",
         default="nuts",
@@ -76,14 +78,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Fit the posterior mode, draw from the posterior, compare mode and draws, print the result, and write the files."""
     methods = _check_options(arguments)
-    data = read_data(arguments, keep_table=arguments.labels is not None)
-    x, names = data.x, data.names
+    data, x, words = read_rows(arguments, arguments.num_components)
+    names = data.names
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     check_labels_file(arguments)
     saved = _draws_files(arguments, methods)
     if arguments.report is not None:
         check_output_file(arguments.report, "--report", force=arguments.force)
-    if is_tiny(arguments.num_components, x, arguments.num_chains * arguments.num_samples):
+    if is_tiny(arguments.num_components, data.x, arguments.num_chains * arguments.num_samples):
         compile_quickly()
     mode = _fit_and_rehearse(arguments, x, names)
     posteriors, restart = _draw_and_rehearse(methods, arguments, mode, x)
@@ -93,6 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
     comparison = compare(mode.fit, posteriors, x, modes=found, restart=restart, **options)
     comparison = replace(comparison, reader="command")
     record = mode.record | {"maximum_likelihood": fit_record(fit_maximum_likelihood(mode.fit, x))}
+    record |= {"component_labels": words} if words else {}
     names_of_options = ("num_samples", "num_chains", "interval", "search")
     record["options"] |= {"methods": methods} | {name: getattr(arguments, name) for name in names_of_options}
     print(comparison.details() if arguments.details else comparison)
@@ -136,15 +139,15 @@ def _draws_files(arguments: argparse.Namespace, methods: list[str]) -> dict[str,
     return files
 
 
-def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray, names: list[str]) -> ModeFit:
+def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray | Observations, names: list[str]) -> ModeFit:
     """Fit the posterior mode, while a second thread imports modules and compiles Laplace's approximation."""
     rehearsals: list[Rehearsal] = []
 
     def start(prior: MixturePrior) -> None:
         steps: list[Callable[[], object]] = [lambda: importlib.import_module("..comparison.compare", __package__)]
-        if _is_quick(arguments, x):
-            model = arguments.num_components, arguments.covariance_type
-            steps.append(lambda: rehearse_approximation(x, prior, *model))
+        if not isinstance(x, Observations) and _is_quick(arguments, x):
+            complete, model = x, (arguments.num_components, arguments.covariance_type)
+            steps.append(lambda: rehearse_approximation(complete, prior, *model))
         rehearsals.append(Rehearsal(*steps))
 
     mode = fit_mode(arguments, x, names, start, is_sampled=True)
@@ -153,13 +156,15 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray, names: list[
     return mode
 
 
-def _is_quick(arguments: argparse.Namespace, x: np.ndarray) -> bool:
+def _is_quick(arguments: argparse.Namespace, x: np.ndarray | Observations) -> bool:
     """Return whether computing the comparison takes less time than compiling its programs."""
+    if isinstance(x, Observations):  # computing with them takes longer, and rehearsals do not know their programs
+        return False
     return is_worthwhile(arguments.num_components, x, arguments.num_chains * arguments.num_samples)
 
 
 def _draw_and_rehearse(
-    methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray
+    methods: list[str], arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray | Observations
 ) -> tuple[dict[str, Posterior], Fit | None]:
     """Draw from the posterior by each method, and return the draws and the best fit of EM from new starts.
 
@@ -170,7 +175,7 @@ def _draw_and_rehearse(
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
     if arguments.search is not False and reason_without_mode(mode.prior) is None:
         steps.append(lambda: found.append(_restart(arguments, mode, x)))
-    if _is_quick(arguments, x):
+    if not isinstance(x, Observations) and _is_quick(arguments, x):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
         steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
     with warnings_to_stderr():
@@ -180,7 +185,7 @@ def _draw_and_rehearse(
     return posteriors, found[0] if found else None
 
 
-def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit:
+def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray | Observations) -> Fit:
     """Return the best fit of EM from new starts.
 
     The fit itself has already compiled a program that fits as many starts as --restarts says. This program is called until
@@ -194,7 +199,9 @@ def _restart(arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Fit
     return best_of_restarts(key, mode.fit, x, mode.prior, at_once=at_once)
 
 
-def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray) -> Modes | bool | None:
+def _search(
+    arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x: np.ndarray | Observations
+) -> Modes | bool | None:
     """Return the option `modes` of `compare`: the modes from draws by `smc`, or None or False.
 
     The modes are returned with --search, unless `smc` is among the methods. With --no-search, False is returned. Otherwise,
@@ -209,7 +216,7 @@ def _search(arguments: argparse.Namespace, methods: list[str], mode: ModeFit, x:
         return modes(posterior, x, progress=False)
 
 
-def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray) -> Posterior:
+def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarray | Observations) -> Posterior:
     """Draw from the posterior by one method. The random key of a method does not depend on the other methods that run."""
     print_progress(_ACTIVITIES[method])
     module, function = POSTERIOR_FUNCTIONS[method]

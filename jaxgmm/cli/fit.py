@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.checkpoint is not None:
         raise ValueError("--checkpoint was given without --batch-rows; give both, or neither.")
-    data, rows, words = read_rows(arguments)
+    data, rows, words = read_rows(arguments, arguments.num_components)
     (path,) = output_paths(arguments, arguments.data, "json")
     check_labels_file(arguments)
     mode = fit_mode(arguments, rows, data.names)

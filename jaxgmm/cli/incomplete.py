@@ -1,4 +1,4 @@
-"""The options of `jaxgmm fit` for incomplete rows: missing values, columns of standard errors, and a column of labels."""
+"""The options of several commands for incomplete rows: missing values, standard errors, and a column of labels."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def add_incomplete_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_rows(arguments: argparse.Namespace) -> IncompleteTable:
-    """Read the data and, if an option asks for it, make observations of them."""
+def read_rows(arguments: argparse.Namespace, num_components: int) -> IncompleteTable:
+    """Read the data and, if an option asks for it, make observations of them. No model has fewer than `num_components`."""
     others = [name for name in (arguments.noise_columns, arguments.label_column) if name is not None]
     own = argparse.Namespace(**vars(arguments))
     if others and arguments.columns is None:
@@ -50,7 +50,7 @@ def read_rows(arguments: argparse.Namespace) -> IncompleteTable:
     if arguments.noise_columns is not None:
         noise = _standard_errors(arguments, data) ** 2
     if arguments.label_column is not None:
-        labels, words = _labels(arguments, data)
+        labels, words = _labels(arguments, data, num_components)
     with warnings_to_stderr():
         rows = observations(data.x, noise=noise, labels=labels)
     return IncompleteTable(data, rows, words)
@@ -70,17 +70,17 @@ def _standard_errors(arguments: argparse.Namespace, data: Data) -> np.ndarray:
     return errors.x
 
 
-def _labels(arguments: argparse.Namespace, data: Data) -> tuple[np.ndarray, list[str]]:
+def _labels(arguments: argparse.Namespace, data: Data, num_components: int) -> tuple[np.ndarray, list[str]]:
     """Return the labels (N,) in the column of labels, with -1 for empty cells, and the name of each component."""
     assert data.table is not None
     (place,), (name,) = choose_columns([arguments.label_column], list(data.table.names), arguments.data)
     cells = [str(row[place]).strip() for row in data.table.cells()]
     known = [cell for cell in cells if not is_missing(cell)]
     words = sorted(set(known), key=lambda word: (not word.isdecimal(), int(word) if word.isdecimal() else 0, word))
-    if len(words) > arguments.num_components:
+    if len(words) > num_components:
         raise ValueError(
-            f"column {name} has {len(words)} different labels, and -k asks for {arguments.num_components} components; at least "
-            "one component for each label was expected."
+            f"column {name} has {len(words)} different labels, and -k asks for {num_components} component"
+            f"{'s' * (num_components > 1)}; at least one component for each label was expected."
         )
     if words:
         print_remark(f"the labels of column {name} are the components {', '.join(f'{i} ({w})' for i, w in enumerate(words))}.")

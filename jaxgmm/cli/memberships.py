@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from ..chunking import points_per_batch
 from ..density import responsibilities
 from ..incomplete.observations import Observations
+from ..incomplete.rows import rows_at
 from ..io.read_batches import RowBatches
 from ..mixture import Mixture
 from ..posterior.pooling import pool
@@ -56,7 +57,7 @@ def memberships_at(mixture: Mixture, x: np.ndarray | Observations) -> Membership
     return Memberships(np.asarray(responsibilities(mixture, x)))
 
 
-def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.ndarray) -> Memberships:
+def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.ndarray | Observations) -> Memberships:
     """Return the memberships from relabelled posterior draws.
 
     If the labels are not identified, an average over the draws does not describe single components. The probabilities are then
@@ -76,8 +77,9 @@ def posterior_memberships(posterior: Posterior, estimate: Mixture | None, x: np.
         )
         return memberships_at(estimate, x)._replace(entropy=entropy)
     draws = pool(posterior.mixture, posterior.stats)
-    size = points_per_batch(draws.weights.size * x.shape[1], len(x))
-    moments = [mean_and_sd(np.asarray(responsibilities(draws, x[i : i + size]))) for i in range(0, len(x), size)]
+    size, rows = points_per_batch(draws.weights.size * x.shape[1], len(x)), np.arange(len(x))
+    parts = [rows_at(x, rows[i : i + size]) for i in range(0, len(x), size)]
+    moments = [mean_and_sd(np.asarray(responsibilities(draws, part))) for part in parts]
     mean, sd = (np.concatenate(parts) for parts in zip(*moments, strict=True))
     return Memberships(mean, sd, entropy)
 

@@ -15,7 +15,8 @@ from ..priors.interface import MixturePrior
 from ..selection.select import CRITERIA, Selection, select
 from ..validation import check_count
 from .arguments import add_fit_options, parse_counts, parse_names
-from .data import check_rows, read_data
+from .data import check_rows
+from .incomplete import add_incomplete_options, read_rows
 from .memberships import check_labels_file, memberships_at, write_labels
 from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_figure, write_json
@@ -46,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "default_prior for the largest number of components; default: bic",
     )
     parser.add_argument("--folds", type=int, default=5, metavar="F", help="number of folds for cv; default: 5")
+    add_incomplete_options(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -55,8 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     types = parse_names(",".join(canonical(name.strip()) for name in given.split(",")), "--covariance-types", TYPES)
     check_count(arguments.folds, "folds", 2)
     check_count(arguments.restarts, "restarts")
-    data = read_data(arguments, keep_table=arguments.labels is not None)
-    x, names = data.x, data.names
+    data, x, words = read_rows(arguments, min(counts))
     check_rows(x, max(counts), arguments.data)
     figure_path, json_path = output_paths(arguments, arguments.data, "png", "json")
     check_labels_file(arguments)
@@ -72,8 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(selection.best.fit)
     options |= {"num_components": counts, "folds": arguments.folds}
     best = selection.best.fit
-    fitted = {"mixture": mixture_record(best.mixture), "fit": fit_record(best)}
-    write_json(json_path, data_record(arguments, x, names, options) | selection.to_dict() | fitted)
+    fitted: dict[str, object] = {"mixture": mixture_record(best.mixture), "fit": fit_record(best)}
+    fitted |= {"component_labels": words} if words else {}
+    write_json(json_path, data_record(arguments, x, data.names, options) | selection.to_dict() | fitted)
     _draw(figure_path, selection, arguments.data)
     written = [figure_path, json_path]
     if arguments.labels is not None:

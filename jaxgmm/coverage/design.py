@@ -27,6 +27,7 @@ from ..priors.interface import check_prior
 from ..studies.intervals import check_probabilities
 from ..studies.method_names import POINT_METHODS, POSTERIOR_METHODS
 from ..studies.methods import as_method, check_option_values
+from ..studies.missing_values import check_missing
 from ..studies.prior_table import HYPERPARAMETERS, check_table, prior_from_table
 from ..studies.serialization import plain
 from ..validation import check_choice, check_count, check_number
@@ -86,6 +87,7 @@ class Design:
             use this prior, and the other Bayesian methods need a prior with a normalised density. For "default", they use
             `default_prior(..., normalised=True)`. For a dict, they use mu_k ~ N(m, S / (nu kappa)) and
             VolumeShapeOrientation(nu / 2, S / 2, 1), where m, kappa, nu and S are the last four numbers of the dict.
+        missing: the probability with which each value of a data set is missing, whatever the values are.
         start: the start of EM: "k-means++" or "k-means", as in `initialize`, or "truth".
         options: a dict of options for each method, by the name of the method. The options of "em" and "map" are kind, tol,
             max_iter and accelerate.
@@ -110,6 +112,7 @@ class Design:
     num_datasets: int = 500
     probabilities: tuple[float, ...] = (0.5, 0.9)
     prior: str | Mapping[str, Any] = "default"
+    missing: float = 0.0
     start: str = "k-means++"
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
@@ -120,6 +123,7 @@ class Design:
         object.__setattr__(self, "covariance_types", tuple(map(as_covariance_type, self.covariance_types)))
         if self.weights is not None:
             object.__setattr__(self, "weights", _as_tuple(self.weights, "weights"))
+        object.__setattr__(self, "missing", check_missing(self.missing))
         _check_numbers(self)
         _check_choices(self)
         _check_options(self)

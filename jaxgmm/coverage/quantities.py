@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import jax
 
+from ..incomplete.observations import Data
 from ..mixture import Mixture
 from ..posterior.pooling import pool
 from ..posterior.result import Posterior
@@ -42,7 +43,7 @@ def values(mixture: Mixture) -> jax.Array:
 
 
 def estimate_intervals(
-    mixture: Mixture, x: jax.Array, prior: MixturePrior | None, probabilities: Sequence[float], kind: str
+    mixture: Mixture, x: Data, prior: MixturePrior | None, probabilities: Sequence[float], kind: str
 ) -> Intervals:
     """Compute Wald intervals from a point estimate. `kind` selects the standard errors, as in `standard_errors`."""
     return wald_intervals(mixture, x, prior, probabilities, kind=kind)

@@ -22,8 +22,10 @@ import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
 from ..em.batch.fit_many import fit_many
-from ..em.initialization import StartOptions, initialize_batch
+from ..em.initialization import StartOptions, initialize_batch, initialize_incomplete_batch
 from ..em.result import Fit, is_sound
+from ..em.single_normal import incomplete_batch
+from ..incomplete.observations import Data, Observations
 from ..mixture import Mixture
 from ..posterior.label_assignment import relabel_mixtures
 from ..posterior.relabel import relabel
@@ -34,6 +36,7 @@ from ..sampling import sample
 from ..studies.intervals import Intervals
 from ..studies.method_names import POINT_METHODS
 from ..studies.methods import as_method
+from ..studies.missing_values import with_missing_values
 from .design import Design, StudyCell
 from .quantities import estimate_intervals, posterior_intervals, values
 
@@ -81,7 +84,7 @@ def _compiled(program: Program, structure: Any, leaves: tuple[jax.ShapeDtypeStru
 
 def _estimate_one(
     mixture: Mixture,
-    x: jax.Array,
+    x: Data,
     prior: MixturePrior | None,
     failed: jax.Array,
     *,
@@ -97,7 +100,7 @@ def _draw_one(
     draw: Callable[..., Posterior],
     key: jax.Array,
     start: Mixture,
-    x: jax.Array,
+    x: Data,
     prior: MixturePrior,
     *,
     probabilities: tuple[float, ...],
@@ -205,6 +208,9 @@ class Batch:
             return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (size, *leaf.shape)), self.truth)
         keys = jax.vmap(partial(jax.random.fold_in, data=1))(self.keys)
         options = StartOptions(self.design.num_components, self.cell.covariance_type, self.design.start)
+        if isinstance(self.x, Observations):
+            single = incomplete_batch(self.x, None, self.cell.covariance_type)[1]
+            return initialize_incomplete_batch(keys, self.x, None, single, options)
         return initialize_batch(keys, self.x, None, options)
 
     @cached_property
@@ -213,9 +219,9 @@ class Batch:
         return self.design.truth(self.cell.separation, self.cell.covariance_type)
 
     @cached_property
-    def x(self) -> jax.Array:
-        """The data (B, N, D) of all data sets."""
-        return _simulate(self.keys, self.truth, self.cell.num_observations)
+    def x(self) -> Data:
+        """The data (B, N, D) of all data sets, or observations if values are missing."""
+        return _simulate(self.keys, self.truth, self.cell.num_observations, self.design.missing)
 
     @cached_property
     def prior(self) -> MixturePrior:
@@ -241,14 +247,19 @@ class Batch:
         return self._fits("map")[0]
 
 
-@partial(jax.jit, static_argnums=2)
-def _simulate(keys: jax.Array, truth: Mixture, num_observations: int) -> jax.Array:
-    """Return one simulated data set for each key, as an array (B, N, D)."""
-    return jax.vmap(lambda key: sample(jax.random.fold_in(key, 0), truth, num_observations)[0])(keys)
+@partial(jax.jit, static_argnums=(2, 3))
+def _simulate(keys: jax.Array, truth: Mixture, num_observations: int, missing: float) -> Data:
+    """Return one simulated data set for each key, as an array (B, N, D) or as observations."""
+
+    def one(key: jax.Array) -> Data:
+        x, _ = sample(jax.random.fold_in(key, 0), truth, num_observations)
+        return with_missing_values(jax.random.fold_in(key, 2), x, missing)
+
+    return jax.vmap(one)(keys)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
-def _default_priors(x: jax.Array, num_components: int, covariance_type: str, normalised: bool) -> MixturePrior:
+def _default_priors(x: Data, num_components: int, covariance_type: str, normalised: bool) -> MixturePrior:
     """Return the stacked default priors of the data sets."""
     options = {"num_components": num_components, "covariance_type": covariance_type, "normalised": normalised}
     return jax.vmap(partial(default_prior, **options))(x)

@@ -21,9 +21,10 @@ def render(rows: Sequence[StudyRow], design: Design, dtype: str) -> list[str]:
     k, d = design.num_components, design.num_features
     first, last = design.probabilities[0], design.probabilities[-1]
     fixed = "the data-scaled default" if design.prior == "default" else "fixed"
+    missing = f"; {100 * design.missing:g} % of the values are missing" if design.missing else ""
     entries = {
         "data": f"{design.num_datasets} data sets per cell, with {d} feature{'s' * (d > 1)}, from {k} component{'s' * (k > 1)} "
-        "with unit variances, whose neighbours lie the stated number of standard deviations (sd) apart",
+        f"with unit variances, whose neighbours lie the stated number of standard deviations (sd) apart{missing}",
         "methods": f"EM starts from {design.start}; prior of all methods but em (maximum likelihood): {fixed}; {dtype}",
     }
     lines = ["Coverage study", "=============="]

@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .observations import Data, Observations
 
 
-def rows_at(x: Data, index: np.ndarray) -> Any:
+def rows_at(x: Data | np.ndarray, index: np.ndarray) -> Any:
     """Return some rows of concrete data without weights, on the host. Functions inside jit accept them, as `method` is None."""
     if isinstance(x, Observations):
         return dataclasses.replace(x.with_own_noise(), method=None).map_rows(lambda leaf: np.asarray(leaf)[index])
@@ -41,6 +42,16 @@ def filled_rows(rows: Observations) -> jax.Array:
         return rows.x
     first = jnp.take_along_axis(rows.x, rows.observed.argmax(0)[None], 0)
     return jnp.where(rows.observed, rows.x, first)
+
+
+def values_on_host(x: ArrayLike | Observations) -> np.ndarray:
+    """Return data (N, D) as a NumPy array. Missing values, and the values of ignored observations, are NaN."""
+    if not isinstance(x, Observations):
+        return np.asarray(x)
+    shown = np.asarray(x.mask())
+    if x.weight is not None:
+        shown = shown & (np.asarray(x.weight) > 0)[:, None]
+    return np.where(shown, np.asarray(x.x), np.nan)
 
 
 def standardised(rows: Observations, shift: jax.Array, unit: jax.Array) -> Observations:

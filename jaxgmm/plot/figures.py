@@ -18,6 +18,8 @@ from ..comparison.report_columns import ComparisonRow
 from ..comparison.result import Comparison
 from ..data_frames import check_names, column_names
 from ..density import responsibilities
+from ..incomplete.observations import Observations
+from ..incomplete.rows import values_on_host
 from ..marginals import marginal
 from ..mixture import Mixture, MixtureLike, as_mixture
 from ..posterior.pooling import pool
@@ -35,7 +37,12 @@ _MOST_PAIRS = 3  # largest number of panels that show two features, in one figur
 
 
 def comparison_figure(
-    comparison: Comparison, mixture: Mixture, x: ArrayLike, *, feature_names: Sequence[str] | None = None, num_draws: int = 60
+    comparison: Comparison,
+    mixture: Mixture,
+    x: ArrayLike | Observations,
+    *,
+    feature_names: Sequence[str] | None = None,
+    num_draws: int = 60,
 ) -> Figure:
     """Draw the data with EM and posterior draws. Also draw the marginal posteriors, in which a line marks EM.
 
@@ -49,7 +56,7 @@ def comparison_figure(
     Args:
         comparison: a result of `jaxgmm.compare`; its first posterior is drawn.
         mixture: the EM solution that was compared.
-        x: (N, D), the data, in data units.
+        x: (N, D), the data, in data units, or observations. A panel shows the rows of which both values are observed.
         feature_names: D names of the features; None: those of the comparison.
         num_draws: largest number of posterior draws whose ellipses or densities are drawn.
 
@@ -60,7 +67,7 @@ def comparison_figure(
         >>> figure = comparison_figure(jaxgmm.compare(fit, posterior, x), fit.mixture, x)  # doctest: +SKIP
         >>> figure.savefig("comparison.png")  # doctest: +SKIP
     """
-    x = np.asarray(x)
+    x = values_on_host(x)
     known = comparison.meta.feature_names if len(comparison.meta.feature_names) == x.shape[1] else None
     names = check_names(known if feature_names is None else feature_names, x.shape[1])
     method, posterior = next(iter(comparison.posteriors.items()))
@@ -76,7 +83,7 @@ def comparison_figure(
     return figure
 
 
-def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequence[str] | None = None) -> Figure:
+def mixture_figure(mixture: MixtureLike, x: ArrayLike | Observations, *, feature_names: Sequence[str] | None = None) -> Figure:
     """Draw the data in the colours of the components, with the mixture.
 
     The mixture is shown as one ellipse around 90 % of each component, or as densities if there is only one feature. If there
@@ -85,7 +92,7 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
 
     Args:
         mixture: one Mixture, or one Fit.
-        x: (N, D), the data, in data units.
+        x: (N, D), the data, in data units, or observations. A panel shows the rows of which both values are observed.
         feature_names: D names of the features; None: the names of the columns of x if it is a data frame.
 
     Returns:
@@ -99,15 +106,15 @@ def mixture_figure(mixture: MixtureLike, x: ArrayLike, *, feature_names: Sequenc
     """
     mixture = _on_host(as_mixture(mixture, single=True))
     names = check_names(column_names(x) if feature_names is None else feature_names, mixture.num_features)
-    d, x = mixture.num_features, np.asarray(x)
+    d, data, x = mixture.num_features, x, values_on_host(x)
     empty = emptied(mixture, len(x))
     pairs = separated_pairs(mixture, _MOST_PAIRS, empty) if d > 1 else []
     figure = Figure(figsize=(6.4 if d < 3 else 4.8 * len(pairs), 4.8), dpi=150, layout="constrained")
     if d == 1:
-        densities(figure.subplots(), mixture, x, feature_name=names[0], empty=empty)
+        densities(figure.subplots(), mixture, _complete(x), feature_name=names[0], empty=empty)
         title = "Data (bars), density of the mixture (thick), its components (dashed)"
     else:
-        r = responsibilities(mixture, x)
+        r = responsibilities(mixture, data)
         for ax, pair in zip(np.ravel(figure.subplots(1, len(pairs))), pairs, strict=True):
             scatter(ax, x[:, pair], responsibilities=r, feature_names=[names[i] for i in pair])
             _draw_plane(ax, mixture, None, x, pair, empty)
@@ -132,6 +139,11 @@ def _draw_plane(
     note(ax, [f"{beyond} point{'s lie' if beyond > 1 else ' lies'} beyond the axes"] if beyond else [])
 
 
+def _complete(x: np.ndarray) -> np.ndarray:
+    """Return the rows of x (N, D) without NaN."""
+    return x[~np.isnan(x).any(1)]
+
+
 def _data_words(x: np.ndarray) -> str:
     """Return words for a title that say how the data are drawn."""
     return "Density of the data" if len(x) > MOST_POINTS else "Data"
@@ -149,7 +161,7 @@ def _draw_data(figure: SubFigure, mixture: Mixture, draws: Mixture, x: np.ndarra
     d, empty = mixture.num_features, emptied(mixture, len(x))
     drawn = f"{math.prod(draws.batch_shape)} posterior draws (thin)"
     if d == 1:
-        densities(figure.subplots(), mixture, x, feature_name=names[0], draws=draws, empty=empty)
+        densities(figure.subplots(), mixture, _complete(x), feature_name=names[0], draws=draws, empty=empty)
         title = f"Data (bars), density of EM (thick), its components (dashed),\n{drawn}"
     else:
         pairs = separated_pairs(mixture, _MOST_PAIRS, empty)

@@ -162,7 +162,7 @@ def _fit_replicates(
     # all numbers of rows with the same padded length share one compiled program
     size = data.total if is_traced(keys, data) else padded_length(data.total)
     if data.design is not None:
-        return fit_many(starts, _draw_designs(keys, start, data.design), prior, **options)
+        return fit_many(starts, draw_designs(keys, start, data.design), prior, **options)
     if scheme == "parametric":
         return fit_many(starts, cut(draw_parametric(keys, start, size), data.total, 1), prior, **options)
     if scheme == "nonparametric":
@@ -173,7 +173,7 @@ def _fit_replicates(
 
 
 @jax.jit
-def _draw_designs(keys: jax.Array, start: Mixture, design: Observations) -> Observations:
+def draw_designs(keys: jax.Array, start: Mixture, design: Observations) -> Observations:
     """Return observations drawn from the start for each key, (B, n, D), with the missing values and the noise of a design."""
     return jax.vmap(lambda key: draw_like(key, start, design))(keys)
 

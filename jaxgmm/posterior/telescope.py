@@ -15,7 +15,8 @@ from .. import covariance
 from ..calls import public
 from ..chunking import gibbs_rows_per_chunk
 from ..covariance.types import as_covariance_type, check_uncoupled_type
-from ..incomplete.observations import Observations, check_match
+from ..incomplete.checks import check_match
+from ..incomplete.observations import Observations
 from ..inputs import as_dtype, as_rows, check_draws, check_sampling_options, shapes_of_mixture
 from ..mixture import Mixture
 from ..padding import pad_data

@@ -7,6 +7,8 @@ import numpy as np
 from ..comparison.clustering import SURE
 from ..comparison.result import Comparison
 from ..density import responsibilities
+from ..incomplete.observations import Observations
+from ..incomplete.rows import rows_at
 from ..mixture import Mixture
 from ..studies.columns import fixed
 from ..studies.method_names import display_name
@@ -21,15 +23,18 @@ GLOSSARY = {
 }
 
 
-def clusters_table(comparison: Comparison, mixture: Mixture, x: np.ndarray) -> Table:
+def clusters_table(comparison: Comparison, mixture: Mixture, x: np.ndarray | Observations) -> Table:
     """Return a table with one line for each component, and notes that summarise the memberships of all points.
 
     Args:
         comparison: the comparison of EM with posteriors.
         mixture: the mixture that EM fitted.
-        x: (N, D), the data. Rows that are not finite belong to no component.
+        x: (N, D), the data, or observations. Rows that are not finite, and rows of weight 0, belong to no component.
     """
-    x = x[np.isfinite(x).all(1)]
+    if isinstance(x, Observations):
+        x = x if x.weight is None else rows_at(x, np.flatnonzero(np.asarray(x.weight) > 0))
+    else:
+        x = x[np.isfinite(x).all(1)]
     r = np.asarray(responsibilities(mixture, x), float) if len(x) else np.zeros((0, mixture.num_components))
     labels, highest = r.argmax(1), r.max(1, initial=0)
     weights, total = np.asarray(mixture.weights, float), max(len(x), 1)

@@ -31,6 +31,7 @@ from ..comparison.verdict import Verdict
 from ..density import predict
 from ..em.result import Fit
 from ..files import write_text
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..plot.forests import forest_rows
 from ..posterior.coclustering import coclustering
@@ -58,7 +59,7 @@ class _Subject(NamedTuple):
 
     comparison: Comparison
     fit: Fit | Mixture
-    x: np.ndarray
+    x: np.ndarray | Observations
 
     @property
     def mixture(self) -> Mixture:
@@ -81,7 +82,7 @@ def write_report(
     path: str | os.PathLike[str],
     comparison: Comparison,
     fit: Fit | Mixture,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     title: str | None = None,
     details: Mapping[str, object] | None = None,
@@ -92,7 +93,8 @@ def write_report(
         path: the file to write; an existing file is replaced.
         comparison: the result of `compare`.
         fit: the Fit that was compared, or only its mixture. With a mixture, there is no picture of the convergence.
-        x: (N, D), the data, in data units.
+        x: (N, D), the data that were compared, in data units, or observations. A picture of two features shows the rows of
+            which both values are observed.
         title: a heading; None: "EM against the posterior", with the name of the data if it is known.
         details: additional facts about the comparison, by name, such as seeds or options. The entry "data" is the name of the
             data, or the path of their file, and is also shown at the top.
@@ -109,8 +111,8 @@ def write_report(
         >>> jaxgmm.write_report("faithful.html", comparison, fit, x, details={"seed": 0})  # doctest: +SKIP
     """
     check_target(path)
-    x = _check(comparison, fit, x)
-    page, subject, details = comparison.page(), _Subject(comparison, fit, x), {} if details is None else details
+    rows = _check(comparison, fit, x)
+    page, subject, details = comparison.page(), _Subject(comparison, fit, rows), {} if details is None else details
     data = Path(str(details["data"])).name if "data" in details else ""
     facts = page.sentences() | ({"data": f"{data}: {page.sentences()['data']}"} if data else {})
     text = _template().render(
@@ -119,7 +121,7 @@ def write_report(
         word=page.word,
         verdicts=list(_verdicts(comparison)),
         model={f"{name[0].upper()}{name[1:]}": text for name, text in facts.items()},
-        tables=[clusters_table(comparison, subject.mixture, x), samplers_table(comparison)],
+        tables=[clusters_table(comparison, subject.mixture, rows), samplers_table(comparison)],
         pictures=list(_pictures(subject)),
         numbers=number_tables(comparison),
         glossary=glossary(comparison) | CLUSTER_WORDS,
@@ -140,17 +142,20 @@ def _template() -> jinja2.Template:
     return environment.get_template("template.html")
 
 
-def _check(comparison: object, fit: object, x: ArrayLike) -> np.ndarray:
-    """Return the data as an array; raise an error if an argument has the wrong type, or if data and comparison do not match."""
+def _check(comparison: object, fit: object, x: ArrayLike | Observations) -> np.ndarray | Observations:
+    """Return the data as an array or as observations.
+
+    Raise an error if an argument has the wrong type, or if data and comparison do not match.
+    """
     if not isinstance(comparison, Comparison):
         raise TypeError(f"comparison is {type(comparison).__name__}; a jaxgmm.Comparison was expected, from jaxgmm.compare.")
     if not isinstance(fit, Fit | Mixture):
         raise TypeError(f"fit is {type(fit).__name__}; the jaxgmm.Fit that was compared, or its Mixture, was expected.")
-    x, meta = np.asarray(x), comparison.meta
+    rows, meta = x if isinstance(x, Observations) else np.asarray(x), comparison.meta
     expected = (meta.num_observations, meta.num_features)
-    if x.shape != expected:
-        raise ValueError(f"x has shape {x.shape}; the data that were compared have {expected}.")
-    return x
+    if rows.shape != expected:
+        raise ValueError(f"x has shape {rows.shape}; the data that were compared have {expected}.")
+    return rows
 
 
 def _verdicts(comparison: Comparison) -> Iterator[dict[str, object]]:

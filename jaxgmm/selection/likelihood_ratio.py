@@ -10,7 +10,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -28,15 +28,19 @@ from ..em.batch.restarts import best_of, check_restarts, largest_first
 from ..em.initialization import StartOptions, check_start_options
 from ..em.restart_starts import num_fitted, restart_starts
 from ..em.result import Fit, Status, unsoundness_of
+from ..incomplete.observations import Observations
+from ..incomplete.replicates import as_design
+from ..incomplete.rows import with_weights
 from ..linalg import eigh
 from ..mixture import Mixture
 from ..padding import cut, pad_data
-from ..posterior.bootstrap import draw_parametric, replicate_size
+from ..posterior.bootstrap import draw_designs, draw_parametric, replicate_size
 from ..progress import progress_bar
 from ..row_sums import Weight, total_weight
 from ..tables import Printed, Table
 from ..validation import check_count, is_traced, warn_at_caller, warn_of_small_weights
 from .members import without_absent
+from .observation_starts import check_observations, starts_of_observations
 
 _NEGLIGIBLE = 1e-3  # nats; up to this size, a negative statistic is due to the tolerance of EM or to rounding
 _SPLIT = 0.8  # distance of the halves of a split component from its mean, in standard deviations along its longest axis
@@ -87,11 +91,15 @@ class LikelihoodRatioTest(Printed):
 
 
 class _Search(NamedTuple):
-    """The options of the search for the best fits with K and K + 1 components, for the data and for every replicate."""
+    """The options of the search for the best fits with K and K + 1 components, for the data and for every replicate.
+
+    num_starts: the number of fits to one data set with each number of components, apart from those that begin at a split.
+    """
 
     num_components: int
     start_options: StartOptions
     num_restarts: int
+    num_starts: int
     options: EMOptions
 
     @property
@@ -102,13 +110,13 @@ class _Search(NamedTuple):
     @property
     def num_fits(self) -> int:
         """The number of fits to one data set."""
-        return 2 * num_fitted(self.num_restarts) + self.num_components
+        return 2 * self.num_starts + self.num_components
 
 
 @public_with(*EM_OPTIONS)
 def likelihood_ratio_test(
     key: jax.Array,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     num_components: int,
     covariance_type: str = "full",
@@ -133,7 +141,8 @@ def likelihood_ratio_test(
 
     Args:
         key: a random key.
-        x: (N, D).
+        x: (N, D), or `observations` without labels and limits. The rows of a replicate have the missing values and the noise of
+            the rows of x; weights must then be whole numbers.
         num_components: K, the number of components under the null hypothesis.
         covariance_type: "full", "tied", "diag", "spherical", or a code such as "VEE": see `Mixture`.
         num_samples: B, number of replicates. The p-value is at least 1 / (B + 1).
@@ -171,22 +180,46 @@ def likelihood_ratio_test(
     start_options = check_start_options(key, StartOptions(num_components + 1, covariance_type, method))
     check_count(num_samples, "num_samples")
     check_count(num_restarts, "num_restarts")
-    x, weight = weighted_data(x, sample_weight, num_components + 1)
-    check_restarts(num_restarts, num_components + 1, x)
+    rows, weight = weighted_data(x, sample_weight, num_components + 1)
+    check_restarts(num_restarts, num_components + 1, rows)
     warn_of_small_weights(weight)
+    num_starts, design = num_fitted(int(num_restarts)), None
+    if isinstance(rows, Observations):
+        num_starts, design = int(num_restarts), _as_design(rows, weight, start_options)
+        rows = rows.with_own_noise()
     completed: EMOptions = {"history": False, "accelerate": options.get("reg_covar") is None, **options}
-    found = _Search(int(num_components), start_options, int(num_restarts), completed)
-    total = replicate_size(x, weight)
+    found = _Search(int(num_components), start_options, int(num_restarts), num_starts, completed)
+    total = replicate_size(rows, weight)
     key_data, key_sample, key_fits = jax.random.split(key, 3)
     with progress_bar((num_samples + 1) * found.num_fits, " fits", options.get("progress")):
-        data = _best_pairs(key_data[None], x[None], weight, found)
+        data = _best_pairs(key_data[None], jax.tree.map(lambda leaf: leaf[None], rows), weight, found)
         null = jax.tree.map(lambda leaf: leaf[0], data.null.mixture)
-        batch, parts = replicates_per_batch(total * x.shape[1] * found.num_fits), []
+        batch, parts = replicates_per_batch(total * rows.shape[1] * found.num_fits), []
         sample_keys, fit_keys = jax.random.split(key_sample, num_samples), jax.random.split(key_fits, num_samples)
         for i in range(0, num_samples, batch):
-            drawn = cut(draw_parametric(sample_keys[i : i + batch], null, padded_length(total)), total, 1)
+            keys = sample_keys[i : i + batch]
+            if design is None:
+                drawn = cut(draw_parametric(keys, null, padded_length(total)), total, 1)
+            else:
+                drawn = draw_designs(keys, null, design)
             parts.append(_best_pairs(fit_keys[i : i + batch], drawn, None, found).statistic)
     return _collect(data, np.concatenate(parts), found)
+
+
+def _as_design(rows: Observations, weight: jax.Array | None, options: StartOptions) -> Observations:
+    """Return the design of the replicates of observations; raise ValueError if there are no replicates of such rows."""
+    if rows.allowed is not None:
+        raise ValueError(
+            "x has labels, but likelihood_ratio_test compares numbers of components, so that no label names one: leave the "
+            "labels out."
+        )
+    if rows.lower is not None:
+        raise ValueError(
+            "likelihood_ratio_test does not take limits, because the limits of new values are not known: use select with "
+            "another criterion."
+        )
+    check_observations(rows, weight, [options.num_components], [options.covariance_type], has_prior=False)
+    return as_design(rows, weight, "likelihood_ratio_test")
 
 
 class _Pairs(NamedTuple):
@@ -197,22 +230,15 @@ class _Pairs(NamedTuple):
     statistic: np.ndarray
 
 
-def _best_pairs(keys: jax.Array, x: jax.Array, weight: jax.Array | None, search: _Search) -> _Pairs:
-    """Return the best fits to each of B data sets (B, N, D), which share weights (N,) or have none."""
-    size, fitted, k = len(keys), num_fitted(search.num_restarts), search.num_components
-    padded, present = pad_data(x, weight), jnp.array([k, k + 1])
-    # The program that makes the starts of one data set is called for the data and for each replicate. It compiles in half of
-    # the time of a program for all data sets together.
-    starts = jax.tree.map(
-        lambda *leaves: np.stack(leaves),
-        *[_start_one(key, one, padded.weight, present, *search.starts) for key, one in zip(keys, padded.x, strict=True)],
-    )  # (B, 2, F)
-    data_sets = np.repeat(np.asarray(x), 2 * fitted, 0)
-    fits = _stacked(_fit_each(_stacked(starts, (size * 2 * fitted,), 3), data_sets, weight, search), (size, 2, fitted))
+def _best_pairs(keys: jax.Array, x: Any, weight: jax.Array | None, search: _Search) -> _Pairs:
+    """Return the best fits to each of B data sets (B, N, D), arrays or observations, with common weights (N,) or None."""
+    size, fitted, k = len(keys), search.num_starts, search.num_components
+    data_sets = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), 2 * fitted, 0), x)
+    fits = _stacked(_fit_each(_starts(keys, x, weight, search), data_sets, weight, search), (size, 2, fitted))
     total = total_weight(weight, x.shape[1], x.dtype)
     null = _best(jax.tree.map(lambda leaf: leaf[:, 0], fits), total)
     split = _split(null.mixture, k)  # (B, K)
-    data_sets = np.repeat(np.asarray(x), k, 0)
+    data_sets = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), k, 0), x)
     refits = _fit_each(_stacked(split, (size * k,), 2), data_sets, weight, search)
     both = jax.tree.map(lambda a, b: np.concatenate([a[:, 1], b], 1), fits, _stacked(refits, (size, k)))
     alternative = _best(both, total)
@@ -221,22 +247,37 @@ def _best_pairs(keys: jax.Array, x: jax.Array, weight: jax.Array | None, search:
     return _Pairs(null, alternative, np.where(sound, statistic, np.nan))
 
 
+def _starts(keys: jax.Array, x: Any, weight: jax.Array | None, search: _Search) -> Mixture:
+    """Return the starts of all fits to B data sets as one stack, F for each data set and number of components, (2 B F,)."""
+    counts = np.array([search.num_components, search.num_components + 1])
+    if isinstance(x, Observations):
+        members = [pad_data(jax.tree.map(lambda leaf, b=b: leaf[b], x), weight) for b in range(len(keys))]
+        each = [starts_of_observations(key, *one, counts, *search.starts) for key, one in zip(keys, members, strict=True)]
+    else:
+        padded, shape = pad_data(x, weight), (2 * search.num_starts,)
+        # The program that makes the starts of one data set is called for the data and for each replicate. It compiles in half
+        # of the time of a program for all data sets together.
+        members = zip(keys, padded.x, strict=True)
+        each = [_stacked(_start_one(key, one, padded.weight, counts, *search.starts), shape, 2) for key, one in members]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *each)
+
+
 @partial(jax.jit, static_argnums=(4, 5))
 def _start_one(
-    key: jax.Array, x: jax.Array, weight: Weight, present: jax.Array, options: StartOptions, num_restarts: int
+    key: jax.Array, x: jax.Array, weight: Weight, present: np.ndarray, options: StartOptions, num_restarts: int
 ) -> Mixture:
     """Return starts (2, F) for one data set (N, D): F starts for each of the two numbers of components in `present`."""
 
     def one(arguments: tuple[jax.Array, jax.Array]) -> Mixture:
         return restart_starts(arguments[0], x, weight, options, num_restarts, num_present=arguments[1])
 
-    return jax.lax.map(one, (jax.random.split(key), present))
+    return jax.lax.map(one, (jax.random.split(key), jnp.asarray(present)))
 
 
-def _fit_each(starts: Mixture, data_sets: np.ndarray, weight: jax.Array | None, search: _Search) -> Fit:
+def _fit_each(starts: Mixture, data_sets: Any, weight: jax.Array | None, search: _Search) -> Fit:
     """Fit each data set (M, N, D) from its own start, and return the fits on the host."""
     weights = None if weight is None else np.broadcast_to(np.asarray(weight), data_sets.shape[:2])
-    fits = fit_many(starts, data_sets, sample_weight=weights, **search.options)
+    fits = fit_many(starts, *with_weights(data_sets, weights), **search.options)
     return jax.tree.map(np.asarray, fits)
 
 

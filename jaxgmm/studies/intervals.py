@@ -30,6 +30,7 @@ from jax.scipy.special import ndtri
 from numpy.typing import ArrayLike
 
 from ..em.standard_errors import standard_errors
+from ..incomplete.observations import Observations
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
 from .parameters import free_entries, parameters
@@ -51,7 +52,7 @@ class Intervals(NamedTuple):
 
 def wald_intervals(
     mixture: Mixture,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     prior: MixturePrior | None = None,
     probabilities: Sequence[float] = (0.5, 0.9),
     *,
@@ -65,7 +66,7 @@ def wald_intervals(
 
     Args:
         mixture: the estimate. It must be at a maximum, so use a small `tol` in the fit.
-        x: (N, D), the data to which the mixture was fitted.
+        x: (N, D), the data to which the mixture was fitted, or observations.
         prior: the prior used in the fit, or None for maximum likelihood.
         probabilities: Q numbers between 0 and 1.
         kind: "observed" or "sandwich", as in `standard_errors`.

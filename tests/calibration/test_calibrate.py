@@ -5,6 +5,8 @@ The power to detect the broken method, exact for one quantity, is 0.66: draws wi
 11 quantities, alpha 0.01.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from scipy.stats import norm
 import jaxgmm
 from jaxgmm.calibration import calibrate as module
 from jaxgmm.calibration.bands import inside_probability, rank_shares, simultaneous_band
+from jaxgmm.calibration.config import SBCConfig
 
 SMALL = {"num_components": 2, "covariance_type": "tied", "num_datasets": 32, "num_observations": 20, "batch_size": 12}
 OPTIONS = {"thin": 10, "num_warmup": 50, "progress": False}
@@ -182,6 +185,39 @@ def test_a_method_that_draws_too_little():
 
     with pytest.raises(ValueError, match="2 chains of 5 draws; num_draws=31 with thin=1 needs 16 a chain"):
         jaxgmm.calibrate(jax.random.key(1), sampling_prior(), few, **SMALL, num_draws=31)
+
+
+def test_a_method_receives_the_values_that_are_not_missing():
+    """EM, the method and the ranked densities see the same observations."""
+    seen = []
+
+    def method(key, start, x, prior, *, num_samples):
+        seen.append(x)
+        return overconfident(key, start, x, prior, num_samples=num_samples)
+
+    config = SBCConfig(method, (("num_samples", 31),), 2, "tied", 20, 31, 1, (0.5,), True, 0.2)
+    found = jax.eval_shape(partial(module._calibrate_one, config), jax.random.key(0), sampling_prior(d=2))
+    (x,) = seen
+    assert isinstance(x, jaxgmm.Observations)
+    assert x.mask().shape == (20, 2)
+    assert found["rank"].shape == (15,)
+
+
+@pytest.mark.slow
+def test_missing_values():
+    """Gibbs passes; a method that takes missing values for zeros fails."""
+
+    def filled(key, start, x, prior, **options):
+        return jaxgmm.gibbs(key, start, x.x, prior, num_chains=1, **options)
+
+    size = {"num_datasets": 64, "num_observations": 40, "missing": 0.3, "thin": 5, "num_warmup": 50, "progress": False}
+    model = {"num_components": 2, "covariance_type": "diag"}
+    prior = sampling_prior("diag", 2)
+    right = jaxgmm.calibrate(jax.random.key(0), prior, "gibbs", **model, **size)
+    print(right)
+    assert right.passed
+    assert "with 30 % of the values missing" in str(right)
+    assert not jaxgmm.calibrate(jax.random.key(0), prior, filled, **model, **size).passed
 
 
 # The tests below are slow: 256 data sets each, about a minute.

@@ -1,4 +1,4 @@
-"""Test the options of `jaxgmm fit` for incomplete rows."""
+"""Test the options of `jaxgmm fit`, `select` and `compare` for incomplete rows."""
 
 import json
 
@@ -36,6 +36,24 @@ def test_fit(capsys, table, tmp_path):
     assert [line.split(",")[5] for line in labels.read_text().splitlines()[1:]] == ["1"] * 15 + ["0"] * 15
 
 
+@pytest.mark.slow
+def test_select_and_compare(capsys, table, tmp_path):
+    """Holes, noise and labels reach the selection, the draws, the table of memberships and the report."""
+    options = ["--missing", "--noise-columns", "e1,e2", "--label-column", "group", "--restarts", "1", "--out", str(tmp_path)]
+    assert main(["select", str(table), "-k", "2-3", "--covariance-types", "diag", *options]) == 0
+    record = json.loads((tmp_path / "table-select.json").read_text())
+    assert record["component_labels"] == ["high", "low"]
+    assert record["best"]["num_components"] == 2
+    few = ["--methods", "gibbs", "--num-samples", "50", "--num-chains", "2", "--no-search"]
+    files = {name: str(tmp_path / name) for name in ("labels.csv", "report.html")}
+    output = ["--labels", files["labels.csv"], "--report", files["report.html"]]
+    assert main(["compare", str(table), "-k", "2", "--covariance-type", "diag", *few, *options, *output]) == 0
+    assert "30 observations" in capsys.readouterr().out
+    rows = [line.split(",") for line in (tmp_path / "labels.csv").read_text().splitlines()]
+    assert [row[rows[0].index("component")] for row in rows[1:]] == ["1"] * 15 + ["0"] * 15
+    assert "of 30 points" in (tmp_path / "report.html").read_text()
+
+
 def test_refused(refused, table):
     assert "has gaps" in refused("fit", table, "-k", 2, "--columns", "height,weight")
     assert "--noise-columns names 1 columns, and there are 2 columns of data" in refused(
@@ -44,3 +62,5 @@ def test_refused(refused, table):
     assert "column group has 2 different labels, and -k asks for 1" in refused(
         "fit", table, "-k", 1, "--missing", "--columns", "height,weight", "--label-column", "group"
     )
+    for command, k in (("select", "1-2"), ("compare", 1)):
+        assert "-k asks for 1 component; at" in refused(command, table, "-k", k, "--missing", "--label-column", "group")

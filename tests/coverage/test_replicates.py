@@ -32,6 +32,16 @@ def test_a_fixed_prior_is_that_of_all_data_sets():
     assert batch.x.shape == (3, 20, 1)
 
 
+def test_the_methods_receive_the_values_that_are_not_missing():
+    """The programs of all steps take observations; here they are traced, but not compiled."""
+    design = jaxgmm.Design(num_observations=(20,), num_features=2, covariance_types=("diag",), missing=0.3)
+    batch = replicates.Batch(jax.random.split(jax.random.key(0), 3), StudyCell("diag", 20, 4.0), design)
+    assert isinstance(batch.x, jaxgmm.Observations)
+    assert 0.1 < 1 - batch.x.observed.mean() < 0.5
+    starts = jax.eval_shape(lambda keys: replicates.Batch(keys, batch.cell, design)._starts(), batch.keys)
+    assert starts.means.shape == (3, 2, 2)
+
+
 def test_failed_methods_have_no_intervals():
     found = replicates.Intervals(jnp.zeros((2, 3)), jnp.ones((2, 3)), jnp.array([True, False, True]))
     kept, lost = (replicates._usable_intervals(found, jnp.array(usable)) for usable in (True, False))

@@ -226,6 +226,24 @@ def test_every_method(covariance_type):
             assert low <= 64 * row.intervals[0.9].coverage <= high, row
 
 
+@pytest.mark.slow
+def test_missing_values():
+    """With a fifth of the values missing, means and weights have nominal coverage, as in `test_every_method`."""
+    options = {"gibbs": {"num_samples": 200, "num_warmup": 50, "num_chains": 1}, "laplace": {"num_samples": 200}}
+    design = jaxgmm.Design(
+        separations=(5,), num_observations=(200,), covariance_types=("diag",), missing=0.2, num_datasets=64, options=options,
+        methods=("em", "map", "laplace", "gibbs"),
+    )  # fmt: skip
+    study = jaxgmm.coverage_study(jax.random.key(0), design)
+    print(study)
+    assert "; 20 % of the values are missing" in " ".join(str(study).split())
+    for row in study.rows:
+        assert row.share_failed == 0, row
+        if row.kind in ("mean", "weight"):
+            low, high = binom.ppf(5e-7, 64, 0.87), binom.ppf(1 - 5e-7, 64, 0.93)
+            assert low <= 64 * row.intervals[0.9].coverage <= high, row
+
+
 def test_refusals(tmp_path):
     """A design of the wrong type and a missing folder are refused before any work."""
     with pytest.raises(TypeError, match=r"design is dict; a jaxgmm\.Design was expected"):

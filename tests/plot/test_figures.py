@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from matplotlib.collections import PathCollection
 
 import jaxgmm
 from jaxgmm import plot
@@ -41,6 +42,16 @@ def test_a_mixture_with_its_data(d, panels):
     assert len(figure.axes) == panels
     assert figure.axes[-1].get_xlabel() == f"name {panels - 1}"
     figure.canvas.draw()
+
+
+def test_a_panel_shows_the_rows_that_it_can_place():
+    """A row of which one value is missing, or of weight 0, is in no panel."""
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [5.0, 5.0]], np.ones((2, 1)), covariance_type="spherical")
+    x = jaxgmm.observations([[0.0, np.nan], [1.0, 1.0], [5.0, 5.0], [4.0, 4.0]], sample_weight=[1.0, 1.0, 1.0, 0.0])
+    figure = plot.mixture_figure(mixture, x)
+    markers = [part for part in figure.axes[0].collections if isinstance(part, PathCollection)]
+    points = np.concatenate([np.ma.filled(part.get_offsets(), np.nan) for part in markers])
+    assert sorted(points[np.isfinite(points).all(1), 0]) == [1.0, 5.0]
 
 
 def test_an_emptied_component_does_not_stretch_the_axes():

@@ -24,6 +24,16 @@ def test_every_point_is_counted_once():
     assert len(table.notes) == 1
 
 
+def test_incomplete_rows_are_counted_by_what_they_observe():
+    """A row of weight 0 is no point, and a censored value is one."""
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0], [9.0]], np.ones((2, 1)), covariance_type="spherical")
+    x = jaxgmm.observations([[0.0], [9.5], [np.nan], [1.0]], limits=([[-np.inf], [-np.inf], [7.0], [-np.inf]], None))
+    x = dataclasses.replace(x, weight=np.float32([1, 1, 1, 0]))
+    table = clusters_table(fabricate_comparison(mixture, {"nuts": 0.0}), mixture, x)
+    assert [row[1] for row in table.rows] == ["1", "2"]
+    assert table.notes[0].startswith("By EM, 0 of 3 points")
+
+
 def test_the_share_of_unsure_points_by_each_method():
     from jaxgmm.comparison.report_columns import ClusteringScores
 
