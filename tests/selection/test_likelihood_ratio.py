@@ -155,3 +155,30 @@ def test_size():
         low, high = stats.binom(100, level).ppf([5e-5, 1 - 5e-5])
         print(f"p <= {level}: {count} of 100, accepted from {low:.0f} to {high:.0f}")
         assert low <= count <= high
+
+
+def test_incomplete_rows():
+    """Replicates have the holes and the noise of the rows; the null fit is that of `fit`; two clusters are always found."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(24, 2)).astype(np.float32) + 9 * (np.arange(24) % 2)[:, None]
+    x[rng.random(24) < 0.2, 1] = np.nan
+    rows = jaxgmm.observations(x, noise=np.full(2, 0.1), sample_weight=1.0 + (np.arange(24) == 3))
+    options = {"num_components": 1, "covariance_type": "diag", "num_restarts": 1, "num_samples": 4, "progress": False}
+    found = jaxgmm.likelihood_ratio_test(jax.random.key(0), rows, **options)
+    start = jaxgmm.initialize(jax.random.key(0), rows, num_components=1, covariance_type="diag")
+    np.testing.assert_allclose(found.null.log_likelihood, jaxgmm.fit(start, rows).log_likelihood, rtol=1e-5)
+    again = jaxgmm.log_prob(found.alternative, rows) @ rows.weight
+    np.testing.assert_allclose(found.alternative.log_likelihood, again, rtol=1e-5)
+    assert found.p_value == 1 / 5
+    assert np.isfinite(found.replicates).all()
+
+
+def test_incomplete_rows_that_are_refused():
+    x = np.where(np.eye(4, 2) > 0, np.nan, np.arange(8.0).reshape(4, 2))
+    for options, message in (
+        ({"labels": [0, 0, -1, -1]}, "leave the labels out"),
+        ({"limits": (None, [3.0, np.inf])}, "does not take limits"),
+        ({"sample_weight": [1, 1, 1.5, 1]}, "whole numbers were expected, because likelihood_ratio_test draws"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jaxgmm.likelihood_ratio_test(jax.random.key(0), jaxgmm.observations(x, **options), num_components=1)

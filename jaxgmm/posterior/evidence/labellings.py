@@ -1,7 +1,8 @@
 """The labellings of a mixture's components, and the functions with which an estimate of the evidence includes all of them.
 
-Components with equal weight concentrations are exchangeable under the prior. Every mode of the posterior therefore has copies,
-one for each labelling. A proposal that covers one of the copies is averaged over all labellings.
+Components with equal weight concentrations are exchangeable under the prior, unless labels of rows distinguish them. Every mode
+of the posterior therefore has copies, one for each labelling. A proposal that covers one of the copies is averaged over all
+labellings.
 """
 
 from __future__ import annotations
@@ -41,28 +42,26 @@ class Labellings(NamedTuple):
     canonical: Callable[[Mixture], Mixture]
 
 
-def make_labellings(
-    space: UnconstrainedSpace, coordinates: Coordinates, start: Mixture, concentration: jax.Array
-) -> Labellings:
-    """Return the functions that account for the labellings, given the prior's weight concentrations (K,).
+def make_labellings(space: UnconstrainedSpace, coordinates: Coordinates, start: Mixture, groups: jax.Array) -> Labellings:
+    """Return the functions that account for the labellings, given numbers (K,) that are equal for exchangeable components.
 
     With up to 6 components, all labellings are enumerated. With more components, only one labelling is kept. In this labelling,
     the means of exchangeable components are in ascending order along one axis. It is the axis along which the means of the
     start vary most. The mixtures have the shape and covariance type of the start.
     """
-    exchangeable = concentration[:, None] == concentration[None, :]
+    exchangeable = groups[:, None] == groups[None, :]
     if start.num_components <= _ENUMERATED:
         return Labellings(_average_over_all(space, coordinates, exchangeable), lambda mixture: mixture)
     axis = linalg.eigh(jnp.cov(start.means.T, aweights=start.weights).reshape(start.num_features, -1))[1][:, -1]
 
     def canonical(mixture: Mixture) -> Mixture:
-        return permute_components(mixture, ascending_order(mixture.means @ axis, concentration))
+        return permute_components(mixture, ascending_order(mixture.means @ axis, groups))
 
     return Labellings(_kept_labelling(space, coordinates, exchangeable, axis), canonical)
 
 
 def _average_over_all(space: UnconstrainedSpace, coordinates: Coordinates, exchangeable: jax.Array) -> LogParts:
-    """Return a function that averages the density of each part over all labellings that the prior does not distinguish."""
+    """Return a function that averages the density of each part over all labellings of exchangeable components."""
     k = len(exchangeable)
     orders = jnp.array(list(itertools.permutations(range(k))))
     possible = exchangeable[jnp.arange(k), orders].all(-1)

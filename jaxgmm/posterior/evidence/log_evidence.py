@@ -97,7 +97,8 @@ def log_evidence(
         key: a random key.
         posterior: draws (C, S, ...) of the covariance type full, tied, diag, spherical, EEI or EII, and their prior. For the
             other types, `smc` estimates the evidence.
-        x: (N, D), the data that the posterior was made from, or `observations` without labels.
+        x: (N, D), the data that the posterior was made from, or `observations`. Components that labels of rows distinguish are
+            not permuted. The evidence is then that of the rows and their labels.
         sample_weight: (N,) >= 0, the weights with which the posterior was made. The weight of a row is the exponent of the
             row's density in the likelihood.
         num_samples: number of importance samples that are averaged, at least 1000. In addition, the pilot rounds use one
@@ -135,11 +136,6 @@ def log_evidence(
     check_memory(4.0 * num_samples * k * d, f"num_samples={num_samples}")
     rows, weight = as_rows(x, sample_weight, num_features=posterior.mixture.num_features)
     check_match(rows, k, posterior.mixture.covariance_type)
-    if isinstance(rows, Observations) and rows.allowed is not None:
-        raise ValueError(
-            "x has labels, but log_evidence counts all labellings of the components; use the log_evidence that smc returns in "
-            "its stats, or leave the labels out."
-        )
     padded = pad_data(rows, weight, key, posterior, given)
     evidence = _estimate(key, posterior, *padded, given, num_samples=-(-num_samples // ROUNDS), num_modes=num_modes)
     if is_traced(evidence):

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.nn import logsumexp
 
+from ...em.batch.restarts import identified
+from ...incomplete.observations import Observations
 from ...mixture import Mixture
 from ..standardization import StandardizedProblem
 from ..unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
@@ -65,7 +67,9 @@ def log_ratios(key: jax.Array, points: Points, problem: StandardizedProblem, num
     start, seeds = points.seeds[0], points.seeds
     space = make_unconstrained_space(problem, start)
     coordinates = Coordinates(space, problem)
-    labellings = make_labellings(space, coordinates, start, problem.prior.weight_concentration)
+    groups = problem.prior.weight_concentration
+    groups = identified(problem.y, groups) if isinstance(problem.y, Observations) else groups
+    labellings = make_labellings(space, coordinates, start, groups)
     own, num_draws = _points_of_draws(points.draws, space, labellings, num_samples)
 
     def advance(proposal: Proposal, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[Proposal, tuple]:
