@@ -23,7 +23,7 @@ from jaxgmm.posterior.unconstrained_space import make_unconstrained_space
 
 DEVICES, N, K = 4, 8192, 2
 _COLLECTIVE = re.compile(r"= (.*) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
-_PER_ROW = ("log_prob", "responsibilities", "predict")
+_PER_ROW = ("log_prob", "responsibilities", "predict", "log_prob observations")
 
 
 def calls(x, weight):
@@ -39,6 +39,8 @@ def calls(x, weight):
         problem, found = approximate_posterior(key, start, *pad_data(x, weight), prior)
         space = make_unconstrained_space(problem, found.start)
         return jax.jit(jax.value_and_grad(space.potential))(found.mode + 0.01)
+
+    rows = jaxgmm.Observations(x, weight, x < jnp.array([np.inf, 4.0]), noise=jnp.full((1, 2), 0.1))
 
     def laplace():
         return jaxgmm.laplace(key, start, x, prior, num_samples=200, **weighted)
@@ -62,6 +64,13 @@ def calls(x, weight):
         "gibbs": lambda: jaxgmm.gibbs(key, start, x, prior, num_warmup=2, **few, **weighted),
         "gibbs unweighted": lambda: jaxgmm.gibbs(key, start, x, prior, num_warmup=2, **few),
         "nuts": lambda: jaxgmm.nuts(key, start, x, prior, num_warmup=5, **few, **weighted).status,
+        "fit observations": lambda: jaxgmm.fit(start, rows, tol=0, max_iter=5),
+        "e_step observations": lambda: jaxgmm.e_step(start, rows),
+        "log_prob observations": lambda: jaxgmm.log_prob(start, rows),
+        "default_prior observations": lambda: jaxgmm.default_prior(rows, **model),
+        "standard_errors observations": lambda: jaxgmm.standard_errors(start, rows, kind="sandwich"),
+        "laplace observations": lambda: jaxgmm.laplace(key, start, rows, prior, num_samples=200),
+        "gibbs observations": lambda: jaxgmm.gibbs(key, start, rows, prior, num_warmup=2, **few),
         "derivatives": lambda: derivatives(x, weight),
         "log_evidence": lambda: jaxgmm.log_evidence(key, laplace(), x, num_samples=1000, **weighted),
     }

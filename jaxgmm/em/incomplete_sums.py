@@ -21,6 +21,7 @@ import numpy as np
 from .. import covariance
 from ..chunking import rows_per_block, rows_per_chunk
 from ..density import allowed_only, log_joint, safe_log
+from ..devices.row_shards import row_axes
 from ..incomplete.checks import is_diagonal
 from ..incomplete.conditional import (
     centered,
@@ -44,7 +45,7 @@ class Blocks(NamedTuple):
 
     Attributes:
         x: (C, R, D), with zeros in place of missing values.
-        weight: (C, R), 0 for padding.
+        weight: (C, R), 0 for padding; or (B, C, R), weights of B fits, each of which works with its own part.
         pattern: (C,), the index of the pattern of each block.
         allowed: (C, R) or (C, R, K), as in `Observations`, or None.
         masks: (P, D), the patterns.
@@ -89,12 +90,19 @@ class IncompleteData(NamedTuple):
 
 
 def as_blocks(rows: Observations, weight: Any, num_components: int) -> Blocks | None:
-    """Return concrete rows in blocks by pattern, or None if the E-step should treat each row alone."""
+    """Return concrete rows in blocks by pattern, or None if the E-step should treat each row alone.
+
+    The weights are (N,), (B, N) for several fits, or None.
+    """
     if rows.method == "rows" or is_traced(rows, weight):
         if rows.method == "patterns":
             raise ValueError(
                 "method='patterns' was given for traced observations; only 'rows' is possible inside jit and vmap."
             )
+        return None
+    if row_axes(rows.x):
+        if rows.method == "patterns":
+            raise ValueError("method='patterns' was given for rows that are divided among devices; use method='rows'.")
         return None
     if rows.lower is not None or (rows.noise is not None and not rows.shares_noise):
         if rows.method == "patterns":
@@ -102,7 +110,7 @@ def as_blocks(rows: Observations, weight: Any, num_components: int) -> Blocks | 
         return None
     n, d = rows.shape
     w = np.ones(n, rows.dtype) if weight is None else np.asarray(weight)
-    kept = np.flatnonzero(w > 0)
+    kept = np.flatnonzero(w > 0 if w.ndim == 1 else (w > 0).any(0))
     masks, index = _patterns(np.asarray(rows.mask())[kept])
     size = rows_per_block(len(kept), len(masks), num_components, d, rows.dtype)
     if size is None and rows.method != "patterns":
@@ -142,9 +150,12 @@ def _blocks(
 
     padded = np.concatenate([masks, np.ones((num_patterns - len(masks), masks.shape[1]), bool)])
     allowed = None if rows.allowed is None else placed(rows.allowed)
-    x, w = placed(rows.x), placed(weight.astype(rows.dtype))
+    x, w = placed(rows.x), placed(weight.astype(rows.dtype).T)
+    w = w if weight.ndim == 1 else jnp.moveaxis(w, -1, 0)
     if allowed is not None and allowed.ndim == 3:
-        allowed = allowed | (w == 0)[..., None]
+        padding = np.ones(num_blocks * size, bool)
+        padding[place] = False
+        allowed = allowed | padding.reshape(num_blocks, size, 1)
     return Blocks(x, w, jax.device_put(pattern), allowed, jax.device_put(padded), rows.noise)
 
 

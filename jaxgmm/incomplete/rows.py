@@ -34,14 +34,14 @@ def moments_of_columns(rows: Observations, weight: jax.Array) -> tuple[jax.Array
 
 
 def filled_rows(rows: Observations) -> jax.Array:
-    """Return data (N, D) in which missing values are replaced by the first observed value of their column.
+    """Return data (N, D) in which missing values are replaced by the largest observed value of their column.
 
     A column of the result is constant only if its observed values are.
     """
     if rows.observed is None:
         return rows.x
-    first = jnp.take_along_axis(rows.x, rows.observed.argmax(0)[None], 0)
-    return jnp.where(rows.observed, rows.x, first)
+    largest = jnp.where(rows.observed, rows.x, -jnp.inf).max(0)
+    return jnp.where(rows.observed, rows.x, jnp.where(jnp.isfinite(largest), largest, 0))
 
 
 def values_on_host(x: ArrayLike | Observations) -> np.ndarray:

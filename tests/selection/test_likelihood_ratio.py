@@ -157,6 +157,7 @@ def test_size():
         assert low <= count <= high
 
 
+@pytest.mark.slow
 def test_incomplete_rows():
     """Replicates have the holes and the noise of the rows; the null fit is that of `fit`; two clusters are always found."""
     rng = np.random.default_rng(0)

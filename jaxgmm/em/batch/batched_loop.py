@@ -18,7 +18,7 @@ from ...chunking import STEPS_PER_ROUND
 from ...devices.host import Tree
 from ...mixture import Mixture
 from ...row_sums import weight_array
-from ..incomplete_sums import IncompleteData
+from ..incomplete_sums import Blocks, IncompleteData
 from ..loop import EMState, Options, finalize, init, is_running, step
 from ..problem import CenteredProblem, EMProblem, prepare
 from ..result import Fit
@@ -69,10 +69,15 @@ def batch_axes(problem: EMProblem) -> EMProblem:
 def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[Any, int | None]:
     """Return the `in_axes` of data and weights for vmap: 0 for a leading axis of data sets, None for shared arrays."""
     weight, x = weight_array(problem.weight), problem.x
-    axes: Any = 0 if (x.rows.x if isinstance(x, IncompleteData) else x).ndim == 3 else None
     if isinstance(x, IncompleteData):
         own: Any = 0 if x.center.ndim == 2 else None
-        axes = IncompleteData(axes, own, own, own)
+        rows: Any = 0 if x.rows.x.ndim == 3 else None
+        if isinstance(x.rows, Blocks):  # all fits share the rows, but their weights may differ
+            none: list[Any] = [None] * len(Blocks._fields)
+            rows = Blocks(*none)._replace(weight=0 if x.rows.weight.ndim == 3 else None)
+        axes: Any = IncompleteData(rows, own, own, own)
+    else:
+        axes = 0 if x.ndim == 3 else None
     return axes, None if weight is None or weight.ndim == 1 else 0
 
 
@@ -157,8 +162,10 @@ def _problems_at(batch: _Batch, index: jax.Array) -> CenteredProblem:
     return jax.tree.map(lambda leaf: leaf[index], batch.centered)._replace(x=x, weight=weight, member=member)
 
 
-def _at(tree: Any, axis: int | None, index: jax.Array) -> Any:
+def _at(tree: Any, axis: int | Blocks | None, index: jax.Array) -> Any:
     """Return the entries `index` of a tree that has a leading axis of data sets, or the tree itself if all share it."""
+    if isinstance(axis, Blocks):
+        return tree if axis.weight is None else tree._replace(weight=tree.weight[index])
     return tree if axis is None else jax.tree.map(lambda leaf: leaf[index], tree)
 
 

@@ -16,6 +16,7 @@ from ...incomplete.observations import Observations
 from ...padding import pad_data
 from ...row_sums import Weight
 from ...validation import is_traced
+from ..incomplete_sums import Blocks
 from .observation_sets import stack_observations
 
 Array = np.ndarray | jax.Array
@@ -64,12 +65,15 @@ class DataSets:
         weight: the weights: B arrays (N_b,) on the host, one array (B, N), weights that all fits share, or None.
         size: B, the number of data sets. If all fits share one data set, B is the number of fits.
         dtype: the float dtype of the fits.
+        blocks: observations (N, D) that all fits share, grouped by their missing values, with the weights of all fits; None if
+            each row is treated alone.
     """
 
     x: list[np.ndarray] | list[Observations] | Array | Observations
     weight: list[np.ndarray] | np.ndarray | Weight
     size: int
     dtype: DTypeLike
+    blocks: Blocks | None = None
 
     @property
     def num_features(self) -> int:
@@ -123,6 +127,12 @@ class DataSets:
             if x.ndim == 3:
                 x, weight = pad_data(x, weight)
         return on_device(x, self.dtype), on_device(weight, self.dtype) if isinstance(weight, Array) else weight
+
+    def blocks_of(self, batch: Batch) -> Blocks | None:
+        """Return the blocks with the weights of the fits in a batch, or None if there are no blocks."""
+        if self.blocks is None or self.blocks.weight.ndim == 2:
+            return self.blocks
+        return self.blocks._replace(weight=batch.take(self.blocks.weight))
 
     def _padded(self, x: list[np.ndarray], batch: Batch) -> tuple[np.ndarray, np.ndarray]:
         """Return the zero-padded data (size, N, D) and the weights (size, N) of a batch of data sets that came as a list."""

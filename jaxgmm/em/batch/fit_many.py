@@ -342,6 +342,8 @@ class _Fits:
             x, single = incomplete_batch(rows, weight, self.start_options.covariance_type)
             if not isinstance(starts, Mixture):
                 starts = initialize_incomplete_batch(starts, rows, weight, single, self.start_options)
+            if (blocks := self.data_sets.blocks_of(batch)) is not None:
+                x, weight = x._replace(rows=blocks), None
         elif not isinstance(starts, Mixture):
             starts = initialize_batch(starts, x, weight, self.start_options)
         prior = jax.tree.map(batch.take, self.prior) if _is_stack(self.prior) else self.prior

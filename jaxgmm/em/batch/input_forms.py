@@ -20,6 +20,7 @@ from ...padding import can_pad, pad_data
 from ...real_numbers import as_numpy
 from ...row_sums import weight_array
 from ...validation import as_float_array
+from ..incomplete_sums import as_blocks
 from .data_sets import Array, Batch, DataSets, on_device
 from .observation_sets import as_observation_sets, with_same_fields
 
@@ -102,7 +103,7 @@ def sets_of_observations(
     """
     if isinstance(xs, Observations) and xs.ndim == 2 and groups is None:
         check_match(xs, *shape)
-        return _shared_observations(xs, sample_weight, num_starts)
+        return _shared_observations(xs, sample_weight, num_starts, shape[0])
     if sample_weight is not None:
         raise ValueError("sample_weight was given with observations; give the weights to jaxgmm.observations.")
     if isinstance(xs, list | tuple) and groups is not None:
@@ -122,7 +123,9 @@ def _weights(rows: Observations) -> np.ndarray:
     return np.ones(len(rows), rows.dtype) if rows.weight is None else np.asarray(rows.weight)
 
 
-def _shared_observations(rows: Observations, sample_weight: ArrayLike | None, num_starts: int | None) -> DataSets:
+def _shared_observations(
+    rows: Observations, sample_weight: ArrayLike | None, num_starts: int | None, num_components: int
+) -> DataSets:
     """Return one set of observations (N, D) that all fits share; `sample_weight` (N,) or (B, N) multiplies its weights."""
     weight = None if sample_weight is None else np.asarray(_array(sample_weight, "sample_weight"))
     if weight is not None and rows.weight is not None:
@@ -134,8 +137,9 @@ def _shared_observations(rows: Observations, sample_weight: ArrayLike | None, nu
     checked = _data_sets(rows.x, weight, size)  # also pads a set of observations without incomplete rows
     if rows.is_plain:
         return checked
+    blocks = as_blocks(rows, weight, num_components)
     padded = pad_data(dataclasses.replace(rows.with_own_noise(), weight=None, method=None), weight)
-    return DataSets(jax.tree.map(jnp.asarray, padded.x), padded.weight, size, checked.dtype)
+    return DataSets(jax.tree.map(jnp.asarray, padded.x), padded.weight, size, checked.dtype, blocks)
 
 
 def _array(value: ArrayLike, name: str) -> Array:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
+from jaxgmm.em.batch.input_forms import sets_of_observations
 
 from helpers import random_data
 
@@ -64,8 +65,21 @@ def test_stacks_groups_and_shared_rows_give_the_fits_of_a_loop():
     assert_same(jaxgmm.fit_many(starts, long, groups=np.arange(60) % 3, **OPTIONS), loop, 1e-10)
     weights = np.random.default_rng(0).integers(3, size=(3, 60)).astype(float)
     weighted = [dataclasses.replace(long, weight=long.weight * weight) for weight in weights]
-    many = jaxgmm.fit_many(starts, long, sample_weight=weights, **OPTIONS)
-    assert_same(many, [jaxgmm.fit(start, rows, **OPTIONS) for rows in weighted], 1e-10)
+    loop = [jaxgmm.fit(start, rows, **OPTIONS) for rows in weighted]
+    assert_same(jaxgmm.fit_many(starts, long, sample_weight=weights, **OPTIONS), loop, 1e-10)
+    grouped = dataclasses.replace(long, method="patterns")
+    assert_same(jaxgmm.fit_many(starts, grouped, sample_weight=weights, **OPTIONS), loop, 1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_shared_rows_are_grouped_by_pattern():
+    """With many rows and few patterns, without being told so; labels and common weights are kept."""
+    long = rows_of(0, 1100, labels=np.where(np.arange(1100) % 9, -1, np.arange(1100) % 2))
+    starts = jax.tree.map(lambda leaf: np.stack([leaf] * 2), jaxgmm.initialize(jax.random.key(0), long, num_components=2))
+    assert sets_of_observations(long, None, None, 2, (2, "full")).blocks is not None
+    many = jaxgmm.fit_many(starts, long, **OPTIONS)
+    one = jaxgmm.fit(starts[0], dataclasses.replace(long, method="rows"), **OPTIONS)
+    assert_same(many, [one, one], 1e-9)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ LABELS = np.array([0, 1, -1, -1, -1, -1, -1, 1, -1])
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.filterwarnings("ignore:The draws come from the normal approximation")  # nine rows; only the mode is needed
 def test_evidence_of_labelled_rows_with_missing_values():
     """With diagonal covariances, each feature has its own factor; the labels leave one order of the components."""
     rows = jaxgmm.observations(X, labels=LABELS)
