@@ -46,7 +46,8 @@ class Status(StatusEnum):
     NONFINITE = (
         3,
         "The objective at the start is not finite. The data, the start or the prior hold NaN, infinity or values whose squares "
-        "overflow; clean or rescale them, or give such rows sample_weight 0.",
+        "overflow; clean or rescale them, or give such rows sample_weight 0. If NaN stands for missing values, use "
+        "jaxgmm.observations.",
     )
     EMPTY_DATA = 4, "There are no data: every sample_weight is 0. The start was returned unchanged."
     DECREASED = (

@@ -222,6 +222,11 @@ def _without_empty_rows(
         return weight
     if not (kept & informative).any():
         raise ValueError("x has no observed value; at least one was expected.")
-    warn_at_caller(f"x has {empty.sum()} rows in which nothing is observed; they are ignored: leave them out.")
+    rows = (
+        "1 row in which nothing is observed, which is"
+        if empty.sum() == 1
+        else f"{empty.sum()} rows in which nothing is observed, which are"
+    )
+    warn_at_caller(f"x has {rows} ignored and not counted: leave such rows out.")
     ones = np.ones(len(observed)) if weight is None else np.asarray(weight)
     return jax.device_put(np.where(empty, 0, ones).astype(jax.dtypes.canonicalize_dtype(ones.dtype)))

@@ -39,7 +39,7 @@ def test_empty_fields_are_dropped():
 def test_empty_rows_are_ignored():
     """A row with neither value nor label has weight 0 and is not counted in BIC; a row with only a label counts."""
     rows = np.concatenate([X, [[NAN, NAN]]])
-    with pytest.warns(RuntimeWarning, match="1 rows in which nothing is observed"):
+    with pytest.warns(RuntimeWarning, match="x has 1 row in which nothing is observed, which is ignored"):
         found = jaxgmm.observations(rows)
     assert found.weight.tolist() == [1, 1, 1, 1, 0]
     mixture = random_mixture(1, "full", k=2, d=2)
@@ -112,7 +112,7 @@ def test_limits():
     np.testing.assert_array_equal(found.upper, [[np.inf, 3], [2, 3], [np.inf, np.inf]])
     assert repr(found) == "Observations, N=3 rows, D=2 features: 3 values are missing, 3 of them between limits"
     mixture = random_mixture(0, "full", k=2, d=2)
-    with pytest.raises(ValueError, match="more than one censored value in 1 rows, the first of them row 1"):
+    with pytest.raises(ValueError, match="more than one censored value in 1 row, the first of them row 1"):
         jaxgmm.fit(mixture, found)
     with pytest.raises(ValueError, match="a lower limit that is not below the upper limit in row 1"):
         jaxgmm.observations(x, limits=([2.0, 2.0], [2.0, 3.0]))
