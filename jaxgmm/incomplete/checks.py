@@ -40,8 +40,8 @@ def check_match(x: Data, num_components: int, covariance_type: str) -> None:
     several = np.flatnonzero((np.isfinite(x.lower) | np.isfinite(x.upper)).sum(1) > 1)
     if several.size:
         raise ValueError(
-            f"limits has more than one censored value in {several.size} row{'s' * (several.size > 1)}, the first of them row {several[0]}; this is only "
-            "possible with covariance_type 'diag' or 'spherical', without noise covariances."
+            f"limits has more than one censored value in {several.size} row{'s' * (several.size > 1)}, the first of them row "
+            f"{several[0]}; this is only possible with covariance_type 'diag' or 'spherical', without noise covariances."
         )
 
 

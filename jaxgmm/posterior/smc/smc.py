@@ -65,7 +65,9 @@ def smc(
     tempering="data": the rows enter one after another. Their order is random, but rows that enter in succession lie in
     different parts of the data. The particles are moved by Gibbs sweeps, as in `gibbs`. If a single row takes the effective
     sample size below one half of the number of particles, it enters in several stages, as sum_k w_k N(x | k)^phi, where phi
-    rises from 0 to 1.
+    rises from 0 to 1. Observations cannot enter in this way: the power phi of the density of the observed part of a row is not
+    a marginal of the power of the density of the whole row. Once missing values have been drawn, the conditional distribution
+    of the covariances therefore has no closed form.
 
     tempering="likelihood": the likelihood of all rows has an exponent, which rises from 0 to 1, and the particles are moved by
     Hamiltonian trajectories in the unconstrained space of `nuts`. Scales of the coordinates and the step size are adapted to
@@ -222,7 +224,10 @@ def _check_tempering(tempering: Any, prior: MixturePrior, weight: Weight, *, is_
         tempering = "data" if prior.has_closed_forms and not is_incomplete else "likelihood"
     check_choice(tempering, "tempering", TEMPERINGS)
     if tempering == "data" and is_incomplete:
-        raise ValueError('tempering="data" was given with observations, which enter together: use tempering="likelihood".')
+        raise ValueError(
+            'tempering="data" was given with observations, whose rows cannot enter one after another: use '
+            'tempering="likelihood".'
+        )
     if tempering == "data":
         check_closed_forms(prior, "smc", remedy='use tempering="likelihood"')
         check_integer_weights(weight, "smc", remedy='use tempering="likelihood"')
