@@ -14,9 +14,11 @@ from scipy.special import entr
 from .calls import public
 from .cells import number
 from .density import responsibilities
+from .incomplete.observations import Observations
+from .inputs import as_rows
 from .mixture import MixtureLike, as_mixture
 from .tables import Printed, Table, elided
-from .validation import as_weighted_data, check_count, is_traced
+from .validation import check_count, is_traced
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,7 +101,7 @@ class Merging(Printed):
 
 
 @public
-def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None = None) -> Merging:
+def merge(mixture: MixtureLike, x: ArrayLike | Observations, *, sample_weight: ArrayLike | None = None) -> Merging:
     """Merge the components of a mixture into clusters, so that several components may describe one cluster.
 
     The entropy of the memberships in G clusters is E(G) = -sum_n w_n sum_g t_ng log t_ng, where t_ng is the sum of the
@@ -114,7 +116,7 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
 
     Args:
         mixture: one Mixture or one Fit.
-        x: (N, D), the data. The computation runs on the host.
+        x: (N, D), the data, or `observations`. The computation runs on the host.
         sample_weight: (N,) >= 0, or None.
 
     Returns:
@@ -135,9 +137,9 @@ def merge(mixture: MixtureLike, x: ArrayLike, *, sample_weight: ArrayLike | None
     mixture = as_mixture(mixture, single=True)
     if is_traced(mixture, x, sample_weight):
         raise TypeError("a value is traced, but merge runs on the host; call it outside jit and vmap.")
-    x, weight = as_weighted_data(x, sample_weight, num_features=mixture.num_features)
-    weights = np.ones(len(x)) if weight is None else np.asarray(weight, float)
-    memberships = np.asarray(responsibilities(mixture, x), float)
+    rows, weight = as_rows(x, sample_weight, num_features=mixture.num_features)
+    weights = np.ones(len(rows)) if weight is None else np.asarray(weight, float)
+    memberships = np.asarray(responsibilities(mixture, rows), float)
     return _merge_all(memberships[weights > 0], weights[weights > 0])
 
 

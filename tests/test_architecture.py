@@ -28,8 +28,8 @@ LAYERS = [
     "row_sums padding rounding conversions",
     "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling "
     "incomplete.replicates marginals "
-    "wasserstein distances merging priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "
-    "priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs selection.criteria",
+    "wasserstein distances priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "
+    "priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs merging selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop "

@@ -103,3 +103,11 @@ def test_refusals():
         merging.combine(HALF.weights, 4)
     with pytest.raises(ValueError, match="one number for each component"):
         merging.combine([1.0, 2.0])
+
+
+def test_incomplete_rows():
+    """Memberships are those given the observed values; a row of weight 0 does not count."""
+    x = jaxgmm.observations([[0.0, np.nan], [1.0, 1.0], [5.0, 4.0], [2.0, 2.0]], sample_weight=[1.0, 2.0, 1.0, 0.0])
+    mixture = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [3.0, 3.0]], np.ones((2, 1)), covariance_type="spherical")
+    r = np.asarray(jaxgmm.responsibilities(mixture, x), float)
+    np.testing.assert_allclose(jaxgmm.merge(mixture, x).entropy, [0, -np.asarray(x.weight) @ (r * np.log(r)).sum(1)], rtol=1e-5)

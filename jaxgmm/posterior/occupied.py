@@ -16,11 +16,15 @@ from numpy.typing import ArrayLike
 
 from ..calls import public
 from ..component_order import permute_components
+from ..density import log_prob
+from ..incomplete.observations import Data, Observations
+from ..incomplete.rows import with_weights
+from ..inputs import as_rows
 from ..mixture import Mixture
 from ..padding import pad_data
 from ..priors.functions import log_prior
-from ..row_sums import Weight
-from ..validation import as_weighted_data, check_count, is_traced
+from ..row_sums import Weight, weight_or_ones
+from ..validation import check_count, is_traced
 from .conditionals import gibbs_state
 from .mixing import judge_mixing, label_invariant_draws, measure_mixing
 from .relabel import relabel
@@ -28,13 +32,14 @@ from .result import Posterior, PosteriorStatus, check_one_posterior, is_usable
 from .smc.data_tempering import log_likelihoods
 from .smc.moves import Problem
 
+_AT_ONCE = 64  # number of draws whose likelihoods of incomplete rows are computed at the same time
 _SMALL_SHARE = 0.5  # chains with less than this multiple of the average number of draws are left out
 
 
 @public
 def condition_on_occupied(
     posterior: Posterior,
-    x: ArrayLike,
+    x: ArrayLike | Observations,
     *,
     num_occupied: int | None = None,
     sample_weight: ArrayLike | None = None,
@@ -52,7 +57,7 @@ def condition_on_occupied(
 
     Args:
         posterior: the result of `telescope`, not traced.
-        x: (N, D), the data.
+        x: (N, D), the data, or `observations`.
         num_occupied: k; None: the most frequent number of occupied components.
         sample_weight: (N,) >= 0, or None, as given to `telescope`.
 
@@ -75,19 +80,20 @@ def condition_on_occupied(
         3
     """
     number = _check(posterior, num_occupied)
-    x, weight = as_weighted_data(x, sample_weight, num_features=posterior.mixture.num_features)
+    rows, weight = as_rows(x, sample_weight, num_features=posterior.mixture.num_features)
     chosen, complete = _choose_draws(np.asarray(posterior.stats["num_occupied"]) == number)
     draws, counts = jax.tree.map(lambda leaf: leaf[chosen], (posterior.mixture, posterior.stats["counts"]))
     prior = posterior.prior
     if prior is not None:
         prior = dataclasses.replace(prior, weight_concentration=prior.weight_concentration[:number])
-    found = _condition(draws, counts, *pad_data(x, weight), prior, number)
+    found = _condition(draws, counts, *pad_data(rows, weight), prior, number)
     share = np.mean(np.asarray(posterior.stats["num_occupied"]) == number, dtype=found.log_density.dtype)
     status = found.status if complete else jnp.asarray(PosteriorStatus.UNMIXED)
     found = dataclasses.replace(found, status=status, stats=found.stats | {"prob_occupied": jnp.asarray(share)})
     best = np.unravel_index(np.asarray(found.log_density).argmax(), found.log_density.shape)
     reference = jax.tree.map(lambda leaf: leaf[best], found.mixture)
-    return relabel(found, reference, x, sample_weight=weight)
+    data, weights = with_weights(rows, weight)
+    return relabel(found, reference, data, sample_weight=weights)
 
 
 def _check(posterior: Any, num_occupied: Any) -> int:
@@ -122,7 +128,7 @@ def _choose_draws(wanted: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], bo
 
 
 @partial(jax.jit, static_argnames="number")
-def _condition(draws: Mixture, counts: jax.Array, x: jax.Array, weight: Weight, prior: Any, number: int) -> Posterior:
+def _condition(draws: Mixture, counts: jax.Array, x: Data, weight: Weight, prior: Any, number: int) -> Posterior:
     """Return a posterior that keeps only the occupied components of draws (C, S, ...).
 
     counts: (C, S, M), the number of rows of each component. number: the number of occupied components of every draw.
@@ -130,8 +136,13 @@ def _condition(draws: Mixture, counts: jax.Array, x: jax.Array, weight: Weight, 
     order = jnp.argsort(counts == 0, axis=-1, stable=True)
     mixture = _first_components(permute_components(draws, order), number)
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
-    problem = Problem(x, weight, prior, jnp.ones(number, bool))
-    log_density = log_likelihoods(jax.vmap(gibbs_state)(flat), problem, mixture.covariance_type).reshape(mixture.batch_shape)
+    if isinstance(x, Observations):
+        own = weight_or_ones(weight, x.shape[:1], x.dtype)
+        log_density = jax.lax.map(lambda one: jnp.where(own > 0, own * log_prob(one, x), 0).sum(), flat, batch_size=_AT_ONCE)
+    else:
+        problem = Problem(x, weight, prior, jnp.ones(number, bool))
+        log_density = log_likelihoods(jax.vmap(gibbs_state)(flat), problem, mixture.covariance_type)
+    log_density = log_density.reshape(mixture.batch_shape)
     if prior is not None:
         log_density += log_prior(mixture, prior)
     mixing = measure_mixing(label_invariant_draws(mixture, log_density))

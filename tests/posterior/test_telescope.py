@@ -160,6 +160,9 @@ def test_numbers_with_missing_values():
     expected = log_prob(few, jaxgmm.observations(x)).sum(-1) + jaxgmm.log_prior(few, posterior.prior)
     expected += np.log([0.6, 0.4])[np.asarray(posterior.stats["num_components"])[0, :50] - 1]
     np.testing.assert_allclose(posterior.log_density[0, :50], expected, rtol=1e-4)
+    two = quiet(jaxgmm.condition_on_occupied, posterior, jaxgmm.observations(x), num_occupied=2)
+    expected = log_prob(two.mixture[0, :50], jaxgmm.observations(x)).sum(-1) + jaxgmm.log_prior(two.mixture[0, :50], two.prior)
+    np.testing.assert_allclose(two.log_density[0, :50], expected, rtol=1e-4)
 
 
 INVALID = {
