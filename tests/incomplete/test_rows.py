@@ -18,8 +18,8 @@ def test_moments_of_columns():
 
 
 def test_filled_rows():
-    """The first observed value of a column stands for its missing values."""
-    np.testing.assert_array_equal(filled_rows(jaxgmm.observations(X)), [[1, 3], [2, 3], [4, 5], [1, 7]])
+    """The largest observed value of a column stands for its missing values."""
+    np.testing.assert_array_equal(filled_rows(jaxgmm.observations(X)), [[1, 7], [2, 3], [4, 5], [4, 7]])
 
 
 def test_standardised():
