@@ -112,14 +112,16 @@ def test_known_labels_against_mclust(code, log_likelihood, weights, means):
 def test_mean_imputation_is_worse():
     """With 30 % of iris missing, EM's mixtures have the higher log-likelihood of the complete data for each of 20 masks.
 
-    Both methods start at the fit of the complete data, so that no local optimum decides.
+    Both methods start at the clusters of the three species, and have the default prior of their data. By maximum likelihood, 19
+    of the 20 masks have this result; for the other one, EM ends where a component is nearly singular.
     """
     x, masks = iris(), np.random.default_rng(0).random((20, 150, 4)) < 0.3
-    complete = jaxgmm.fit_restarts(jax.random.key(0), x, num_components=3)
-    starts = jax.tree.map(lambda leaf: np.stack([leaf] * 20), complete.mixture)
+    start = jaxgmm.fit(jaxgmm.from_labels(x, SPECIES, num_components=3), x).mixture
+    starts = jax.tree.map(lambda leaf: np.stack([leaf] * 20), start)
     means = np.nanmean(np.where(masks, np.nan, x), 1, keepdims=True)
-    fits = jaxgmm.fit_many(starts, [jaxgmm.observations(x, missing=mask) for mask in masks])
-    imputed = jaxgmm.fit_many(starts, np.where(masks, means, x))
-    totals = [np.asarray(jaxgmm.log_prob(found.mixture, x)).sum(-1) for found in (fits, imputed)]
-    print(float(complete.log_likelihood), *totals)
+    totals = []
+    for sets in ([jaxgmm.observations(x, missing=mask) for mask in masks], list(np.where(masks, means, x))):
+        priors = jax.tree.map(lambda *leaves: np.stack(leaves), *[jaxgmm.default_prior(one, num_components=3) for one in sets])
+        totals.append(np.asarray(jaxgmm.log_prob(jaxgmm.fit_many(starts, sets, priors).mixture, x)).sum(-1))
+    print(*totals)
     assert (totals[0] >= totals[1]).sum() == 20
