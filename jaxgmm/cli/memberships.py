@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,24 +136,31 @@ def _lines(memberships: Memberships, data: Data) -> Iterator[str]:
         yield csv_line([*given, label, *(f"{value:.6g}" for value in row)])
 
 
-def sizes_in_batches(mixture: Mixture, batches: RowBatches, path: Path | None) -> list[int]:
+def sizes_in_batches(
+    mixture: Mixture,
+    batches: RowBatches,
+    path: Path | None,
+    rows_of: Callable[[np.ndarray], np.ndarray | Observations] = np.asarray,
+) -> list[int]:
     """Return the sizes of the clusters of rows that are read in batches, and write the memberships to a file.
 
     If the path is None, no file is written. The file has the columns that the batches have, followed by the memberships.
+    `rows_of` makes the data of the mixture from a batch; missing values become empty cells of the file.
     """
     sizes = np.zeros(mixture.num_components, int)
 
     def parts() -> Iterator[tuple[np.ndarray, Memberships]]:
         for x in batches:
-            found = memberships_at(mixture, x)
+            found = memberships_at(mixture, rows_of(x))
             sizes[:] += found.sizes
             yield x, found
 
     def lines() -> Iterator[str]:
         yield csv_line([*batches.names, *_names(mixture.num_components, batches.names)])
         for x, found in parts():
-            columns = zip(x.astype(str).tolist(), found.labels.tolist(), found.probabilities.tolist(), strict=True)
-            for values, label, row in columns:  # text of float32 is shorter than that of the same numbers in float64
+            cells = np.where(np.isnan(x), "", x.astype(str)).tolist()  # text of float32 is shorter than that of float64
+            columns = zip(cells, found.labels.tolist(), found.probabilities.tolist(), strict=True)
+            for values, label, row in columns:
                 yield ",".join([*values, str(label), *(f"{value:.6g}" for value in row)]) + "\n"
 
     if path is None:

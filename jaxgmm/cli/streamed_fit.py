@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 
 import jax
+import numpy as np
 
 from .. import datasets
 from ..chunking import sample_rows
+from ..incomplete.observations import Observations, observations
 from ..validation import check_count
 from .data import check_rows
 from .memberships import check_labels_file, size_table, sizes_in_batches
@@ -16,7 +19,7 @@ from .outputs import output_paths, write_json
 from .records import arrays_as_lists, command_record, fit_record, mixture_record
 
 # options that only work for data in memory
-_NEED_MEMORY = ("decimal", "array", "missing", "noise_columns", "label_column")
+_NEED_MEMORY = ("decimal", "array", "noise_columns", "label_column")
 
 
 def fit_in_batches(arguments: argparse.Namespace) -> None:
@@ -40,18 +43,23 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
     source = datasets.load(arguments.data) if arguments.data in datasets.NAMES else arguments.data
     choice = {"drop": arguments.drop, "delimiter": arguments.delimiter}
     batches = read_batches(source, arguments.batch_rows, arguments.columns, **choice)
+    rows_of = observations if arguments.missing else np.asarray
+
+    def all_rows() -> Iterator[np.ndarray | Observations]:
+        return map(rows_of, batches)
+
     key, options = jax.random.key(arguments.seed), {"num_components": arguments.num_components}
     options |= {"covariance_type": arguments.covariance_type}
     print_progress("one pass for a sample of the rows, and EM on this sample")
-    x, _, num_rows = sample_batches(key, batches, sample_rows(arguments.num_components))
+    x, _, num_rows = sample_batches(key, all_rows, sample_rows(arguments.num_components))
     check_rows(x, arguments.num_components, arguments.data)
     prior = default_prior(x, **options, normalised=False)
     with warnings_to_stderr():
         best = fit_restarts(key, x, prior, num_restarts=arguments.restarts, **options)
-        fit = fit_batches(best, batches, prior, checkpoint=arguments.checkpoint)
+        fit = fit_batches(best, all_rows, prior, checkpoint=arguments.checkpoint)
     print(fit)
     print_progress("one pass for the sizes of the clusters")
-    sizes = sizes_in_batches(fit.mixture, batches, arguments.labels)
+    sizes = sizes_in_batches(fit.mixture, batches, arguments.labels, rows_of)
     print(size_table(sizes, fit.mixture.weights).text())
     options |= {"restarts": arguments.restarts, "batch_rows": arguments.batch_rows}
     data = {"source": arguments.data, "feature_names": batches.names, "num_observations": num_rows}

@@ -77,13 +77,13 @@ class IncompleteData(NamedTuple):
     """Incomplete rows and what a fit needs to know about all of them; no entry changes during a fit.
 
     Attributes:
-        rows: the rows, one by one or in blocks.
+        rows: the rows, one by one or in blocks; None if they are read in batches.
         total: (), their total weight.
         center: (D,), the means of the observed values.
         data_covariance: V, the covariance of a fit of one component, in the storage form; the default regularisation uses it.
     """
 
-    rows: Observations | Blocks
+    rows: Observations | Blocks | None
     total: jax.Array | np.ndarray
     center: jax.Array
     data_covariance: jax.Array

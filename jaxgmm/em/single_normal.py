@@ -21,8 +21,8 @@ from .loop import Options, finalize, init, is_running, step
 from .m_step import data_covariance
 from .problem import EMProblem, prepare
 
-_STEPS = 10  # largest number of EM steps; V only needs the right size
-_TOL = 1e-4  # nats per row
+STEPS = 10  # largest number of EM steps; V only needs the right size
+TOL = 1e-4  # nats per row
 
 
 def incomplete_data(
@@ -48,22 +48,33 @@ def incomplete_data(
 def _summarise(form: Any, left: Weight, rows: Observations, weight: Weight, covariance_type: str) -> tuple:
     """Return the result of `incomplete_data`, given the rows in the form of the fit and one by one."""
     total = jax.lax.stop_gradient(total_weight_of(rows, weight))
-    mean, variances = moments_of_columns(rows, weight_or_ones(weight, (len(rows),), rows.dtype))
-    center = jnp.where(jnp.isfinite(mean), mean, 0)
-    dense = covariance.is_dense(covariance_type)
-    scatter = total * (jnp.diag(variances) if dense else variances)[None]
-    first = data_covariance(ComponentSums(total[None], jnp.zeros_like(mean)[None], scatter), center, covariance_type)
-    start = Mixture(jnp.ones(1, rows.dtype), mean[None], first, covariance_type)
+    moments = moments_of_columns(rows, weight_or_ones(weight, (len(rows),), rows.dtype))
+    center, start = start_of_columns(total, *moments, covariance_type)
     unlabelled = form._replace(allowed=None) if isinstance(form, Blocks) else dataclasses.replace(form, allowed=None)
-    data = jax.lax.stop_gradient(IncompleteData(unlabelled, total, center, first))
-    problem = prepare(start, EMProblem(data, left, None, None), jnp.asarray(_TOL, rows.dtype))
-    options = Options(_STEPS, False, None, history=False)
+    data = jax.lax.stop_gradient(IncompleteData(unlabelled, total, center, start.covariances))
+    problem = prepare(start, EMProblem(data, left, None, None), jnp.asarray(TOL, rows.dtype))
+    options = Options(STEPS, False, None, history=False)
     go_on, take_step = partial(is_running, options=options), partial(step, problem, options=options)
     found = finalize(problem, jax.lax.while_loop(go_on, take_step, init(problem, options)), start).mixture
-    scatter = total * (found.covariances if dense else covariance.variances(found.covariances, covariance_type, len(mean)))
-    sums = ComponentSums(total[None], found.means - center, scatter)
-    v = jax.lax.stop_gradient(data_covariance(sums, center, covariance_type))
-    return IncompleteData(form, total, center, v), left, found
+    return IncompleteData(form, total, center, covariance_of_data(found, total, center)), left, found
+
+
+def start_of_columns(
+    total: jax.Array, mean: jax.Array, variances: jax.Array, covariance_type: str
+) -> tuple[jax.Array, Mixture]:
+    """Return the centre (D,) and the start of the fit of one component, given the moments (D,) of the observed values."""
+    center = jnp.where(jnp.isfinite(mean), mean, 0)
+    scatter = total * (jnp.diag(variances) if covariance.is_dense(covariance_type) else variances)[None]
+    first = data_covariance(ComponentSums(total[None], jnp.zeros_like(mean)[None], scatter), center, covariance_type)
+    return center, Mixture(jnp.ones(1, mean.dtype), mean[None], first, covariance_type)
+
+
+def covariance_of_data(single: Mixture, total: jax.Array, center: jax.Array) -> jax.Array:
+    """Return V of the penalty, given the fit of one component to rows of a total weight ()."""
+    name, d = single.covariance_type, single.num_features
+    of_one = single.covariances if covariance.is_dense(name) else covariance.variances(single.covariances, name, d)
+    sums = ComponentSums(total[None], single.means - center, total * of_one)
+    return jax.lax.stop_gradient(data_covariance(sums, center, name))
 
 
 @partial(jax.jit, static_argnums=2)

@@ -15,7 +15,7 @@ def test_options_of_batches_that_are_refused(refused, tmp_path, points):
     common = ("fit", points, "-k", 2, "--out", tmp_path)
     assert "--checkpoint was given without --batch-rows" in refused(*common, "--checkpoint", tmp_path / "run.npz")
     assert "--batch-rows is 0" in refused(*common, "--batch-rows", 0)
-    assert "--missing needs all data in memory" in refused(*common, "--batch-rows", 9, "--missing")
+    assert "--label-column needs all data in memory" in refused(*common, "--batch-rows", 9, "--label-column", "sex")
     assert "is not numeric in rows 0 to 8" in refused(*common, "--batch-rows", 9)
 
 
@@ -39,6 +39,26 @@ def test_batches_give_the_fit_in_memory(tmp_path, points, capsys):
     labels = np.loadtxt(lines, delimiter=",")
     np.testing.assert_array_equal(labels[:, :2], np.loadtxt(points, delimiter=",", skiprows=1, usecols=(0, 1)))
     np.testing.assert_array_equal(labels[:, 2], jaxgmm.predict(b, labels[:, :2]))
+
+
+@pytest.mark.slow
+def test_missing_values_in_batches(tmp_path, capsys):
+    """With --missing, empty cells are missing values, as without batches."""
+    x = np.random.default_rng(0).normal(size=(60, 2)) + 6 * (np.arange(60) % 2)[:, None]
+    cells = np.where(np.random.default_rng(1).random((60, 2)) < 0.2, "", x.astype(str)).tolist()
+    path = tmp_path / "gaps.csv"
+    path.write_text("a,b\n" + "\n".join(",".join(row) for row in cells if any(row)) + "\n")
+    common = ["fit", str(path), "-k", "2", "--missing", "--restarts", "2", "--force"]
+    assert main([*common, "--out", str(tmp_path / "a")]) == 0
+    options = ["--batch-rows", "25", "--labels", str(tmp_path / "labels.csv")]
+    assert main([*common, "--out", str(tmp_path / "b"), *options]) == 0
+    a, b = (jaxgmm.load(tmp_path / name / "gaps-fit.json") for name in "ab")
+    assert float(abs(a.log_likelihood - b.log_likelihood)) < 1e-3
+    sizes = [json.loads((tmp_path / name / "gaps-fit.json").read_text())["cluster_sizes"] for name in "ab"]
+    assert sizes[0] == sizes[1]
+    lines = (tmp_path / "labels.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines].count(["", ""]) == 0
+    assert sum(line.startswith(",") for line in lines) == sum(row[0] == "" for row in cells if any(row))
 
 
 def test_columns_and_delimiter_of_batches(tmp_path):

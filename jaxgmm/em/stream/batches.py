@@ -7,20 +7,22 @@ import os
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
 from ...chunking import SMALLEST_BATCH, padded_length
-from ...devices.host import on_host
-from ...incomplete.checks import as_observed_data
+from ...incomplete.checks import as_observed_data, check_match
 from ...incomplete.observations import Observations
 from ...padding import as_count, pad_rows
 from ...real_numbers import as_numpy
 from ...row_sums import FirstRows
 from ...validation import as_weighted_data
 from ..batch.threads import caller_context
+from .observed_rows import Form, form_of, in_form, joint_form, named_arrays
 
 Batches: TypeAlias = "Iterable[Any] | Callable[[], Iterable[Any]]"
 Item = TypeVar("Item")
@@ -34,7 +36,7 @@ class Batch(NamedTuple):
 
     Attributes:
         place: the index of the batch among all batches, from 0. Empty batches are counted too.
-        x: (n, D), padded.
+        x: (n, D), or observations without weights; padded.
         weight: the weights of the rows, which are 0 for padding.
         num_rows: the number of rows without the padding.
         num_positive: the number of rows of positive weight. If it is 0, x and weight are None.
@@ -50,14 +52,20 @@ class Batch(NamedTuple):
 
 
 class Layout:
-    """The number of features and the dtype that all batches share, and the length to which batches are padded."""
+    """What all batches share: the number of features, the dtype, whether they are observations, and the padded length.
 
-    def __init__(self, num_features: int | None) -> None:
+    Args:
+        num_features: D, or None if any number is accepted.
+        components: K and the covariance type, with which labels and limits must agree; None if any are accepted.
+    """
+
+    def __init__(self, num_features: int | None, components: tuple[int, str] | None = None) -> None:
         """Begin without a dtype and a length: the first batch determines them."""
-        self.num_features = num_features
+        self.num_features, self.components = num_features, components
         self.raw_dtype: np.dtype | None = None
-        self.dtype: np.dtype | None = None
+        self.are_observed: bool | None = None
         self.length = 0
+        self.form = Form()  # of observations
 
     def batch(self, item: Any, index: int) -> Batch:
         """Return an item of the user's batches as a checked and padded batch; errors name the index of the batch."""
@@ -69,25 +77,49 @@ class Layout:
     def _batch(self, item: Any, index: int) -> Batch:
         """Return an item of the user's batches as a checked and padded batch."""
         raw, weight = _split(item)
-        raw = raw if isinstance(raw, jax.Array) else as_numpy(raw, "x")
+        if not isinstance(raw, Observations | jax.Array):
+            raw = as_numpy(raw, "x")
         if raw.ndim and len(raw) == 0:
             return Batch(index, None, None, 0, 0, 0)
-        if self.raw_dtype not in (None, raw.dtype):
-            raise ValueError(f"x has dtype {raw.dtype}, and the batches before it {self.raw_dtype}; one dtype was expected.")
-        if raw.ndim == 2 and self.num_features not in (None, raw.shape[1]):
-            raise ValueError(f"x has {raw.shape[1]} features; {self.num_features} were expected, as in the other batches.")
+        self._check(raw)
         if weight is not None and len(raw) == np.size(weight) and not np.any(np.asarray(weight)):
             return Batch(index, None, None, len(raw), 0, 0)
-        x, values = as_weighted_data(raw, weight, num_features=self.num_features)
-        self.num_features, self.raw_dtype, self.dtype = x.shape[1], raw.dtype, x.dtype
+        if isinstance(raw, Observations):
+            x, values = self._observed(raw), weight
+        else:
+            x, values = as_weighted_data(raw, weight, num_features=self.num_features)
+        self.num_features, self.raw_dtype = x.shape[1], raw.dtype
         n, host = len(x), None if values is None else np.asarray(values)
-        mark = _fingerprint(np.asarray(on_host(x)), host)
+        given = raw if isinstance(raw, Observations) else x  # the form of observations depends on the batches before
+        mark = _fingerprint([*named_arrays(given).values(), *([] if host is None else [host])])
         self.length = max(self.length, padded_length(max(n, SMALLEST_BATCH)))
-        padded = pad_rows(x, length=self.length)
+        padded = jax.tree.map(partial(pad_rows, length=self.length), x)
         if host is None:
             return Batch(index, padded, FirstRows(as_count(n)), n, n, mark)
         positive = int((host > 0).sum())
         return Batch(index, padded, pad_rows(host, with_zeros=True, length=self.length), n, positive, mark)
+
+    def _check(self, raw: Any) -> None:
+        """Raise ValueError if the rows of a batch are not of the kind, the dtype and the width of those before it."""
+        is_observed = isinstance(raw, Observations)
+        if self.are_observed not in (None, is_observed):
+            kinds = ("an array", "Observations")
+            raise ValueError(
+                f"x is {kinds[is_observed]}, and the batches before it are {kinds[not is_observed]}; one kind was expected: "
+                "give all batches as jaxgmm.observations."
+            )
+        self.are_observed = is_observed
+        if self.raw_dtype not in (None, raw.dtype):
+            raise ValueError(f"x has dtype {raw.dtype}, and the batches before it {self.raw_dtype}; one dtype was expected.")
+        if raw.ndim == 2 and self.num_features not in (None, raw.shape[1]):
+            raise ValueError(f"x has {raw.shape[1]} features; {self.num_features} were expected, as in the other batches.")
+
+    def _observed(self, rows: Observations) -> Observations:
+        """Return observations without weights in the form that all batches so far share."""
+        if self.components is not None:
+            check_match(rows, *self.components)
+        self.form = joint_form(self.form, form_of(rows))
+        return in_form(rows, self.form)
 
 
 class Source:
@@ -133,6 +165,19 @@ class Source:
         self._last = iterator
         return iterator
 
+    def kind(self) -> int:
+        """Return 2 if the first batch with rows is Observations, 1 if it is anything else, and 0 if no batch has rows.
+
+        The batches that this reads are not read again by the first pass.
+        """
+        iterator, seen, found = self._opened[0], [], 0
+        for item in iterator:
+            seen.append(item)
+            if found := _kind(item):
+                break
+        self._opened[0] = chain(seen, iterator)
+        return found
+
     def read(self) -> Generator[Batch, None, None]:
         """Yield all batches once, those without rows too; the next batch is read while the caller uses this one."""
         iterator = self._opened.pop(0) if self._opened else self._open()
@@ -142,24 +187,31 @@ class Source:
 def _split(item: Any) -> tuple[Any, Any]:
     """Return the rows of an item and their weights or None."""
     if isinstance(item, Observations):
-        rows, weight = as_observed_data(item, None, None)
-        if isinstance(rows, Observations):
-            raise TypeError(
-                "it has missing values, noise or labels, which batches cannot have; give complete rows, or use jaxgmm.fit."
-            )
-        return rows, weight
+        return item, item.weight
     if not isinstance(item, tuple):
         return item, None
     if len(item) != 2:
         raise ValueError(f"it is a tuple of {len(item)} entries; rows, or the pair (rows, weights), were expected.")
+    if isinstance(item[0], Observations):
+        return as_observed_data(*item, None)
     return item[0], item[1]
 
 
-def _fingerprint(x: np.ndarray, weight: np.ndarray | None) -> int:
-    """Return a checksum of the shape and of some rows of a batch, and of their weights."""
-    step = -(-len(x) // _SAMPLED_ROWS)
-    mark = zlib.crc32(np.ascontiguousarray(x[::step]).tobytes(), zlib.crc32(repr(x.shape).encode()))
-    return mark if weight is None else zlib.crc32(np.ascontiguousarray(weight[::step]).tobytes(), mark)
+def _kind(item: Any) -> int:
+    """Return 0 if an item of the user's batches has no rows, 2 if it is Observations, and 1 if it is anything else."""
+    rows = item[0] if isinstance(item, tuple) and item else item
+    num_rows = getattr(rows, "num_rows", None)  # of a table of Arrow
+    if num_rows == 0 or (num_rows is None and hasattr(rows, "__len__") and len(rows) == 0):
+        return 0
+    return 2 if isinstance(rows, Observations) else 1
+
+
+def _fingerprint(arrays: list[np.ndarray]) -> int:
+    """Return a checksum of the shape of the first array, and of some rows of all arrays."""
+    step, mark = -(-len(arrays[0]) // _SAMPLED_ROWS), zlib.crc32(repr(arrays[0].shape).encode())
+    for array in arrays:
+        mark = zlib.crc32(np.ascontiguousarray(array[::step]).tobytes(), mark)
+    return mark
 
 
 def _read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:

@@ -21,9 +21,10 @@ from ..loop import Options
 from ..problem import EMProblem
 from ..result import Fit
 from .batches import Batches, Layout, Source
+from .observed_run import ObservedRun
 from .run import Run
 from .saved_run import design
-from .several_processes import are_several, own_path, together
+from .several_processes import are_several, own_path, same_kind, together
 
 
 @public
@@ -46,6 +47,11 @@ def fit_batches(
     added over batches. EM makes num_iter + 1 passes, because the last pass evaluates the mixture that is returned. Two
     batches are in memory at a time, because the next one is read while this one is used.
 
+    Batches may be `observations`, with missing values, noise, labels or limits. One more pass then reads the means and
+    variances of the columns. If there is neither a prior nor reg_covar, two to eleven passes fit one component. Its covariance
+    is V of the penalty, as in `fit`. Each row is treated alone, which takes some ten times as long as sharing work between rows
+    with the same missing values.
+
     After `jax.distributed.initialize()`, all processes must call this function, each with its own batches and with the same
     other arguments. Their sums are added after each pass, and all processes return the same fit.
 
@@ -53,8 +59,9 @@ def fit_batches(
         mixture: the start: a Mixture, as from `initialize_batches`, or a Fit.
         batches: the data: a list of batches, an object that can be iterated again, such as that of `read_batches`, or a
             function without arguments that returns an iterator. A generator is refused, because it can be read only once. A
-            batch is an array (n, D), a data frame, a table of Arrow, or a pair (x, sample_weight). n may differ between
-            batches, and empty batches are skipped. All batches must have one dtype.
+            batch is an array (n, D), a data frame, a table of Arrow, a pair (x, sample_weight), or Observations. n may differ
+            between batches, and empty batches are skipped. All batches must have one dtype. If one batch is Observations, all
+            must be.
         prior: as in `fit`.
         tol: as in `fit`.
         max_iter: the largest number of steps.
@@ -66,7 +73,8 @@ def fit_batches(
             passes count as steps, and `history` repeats the objective of the start for the stochastic ones. If they lead to a
             lower objective than that of the start, their result is not used. `online` saves passes where EM converges slowly
             and there are many rows, but a stochastic pass takes about ten times as much computing as an exact one. The order
-            of the rows should be random. With `accelerate`, the exact passes are accelerated.
+            of the rows should be random. With `accelerate`, the exact passes are accelerated. `online` is refused for batches
+            of Observations, and for several processes, which would have to exchange sums after each block.
         checkpoint: the name of a file. After each pass, and every ten seconds within a pass, the state of the fit is written to
             it. If the same call is made after an interruption, the fit continues from this state, and the result is bitwise
             that of a fit that was not interrupted. The batches must then be the same, in the same order. With several
@@ -105,14 +113,26 @@ def fit_batches(
     check_flag(online, "online")
     check_progress(progress)
     if online and are_several():
-        raise ValueError("online=True and several processes were both given; leave online out: use accelerate=True.")
+        raise ValueError(
+            "online=True and several processes were both given, but they would exchange sums after each block of some hundred "
+            "rows; leave online out: use accelerate=True."
+        )
     path = None if checkpoint is None else own_path(checkpoint)
     together(lambda: check_target(path))
     problem, options = EMProblem(None, None, prior, numbers["reg_covar"]), Options(max_iter, bool(accelerate), None)
-    source = together(lambda: Source(batches, Layout(start.num_features), 2 if max_iter else 1))
-    run = Run(start, problem, tol, options, source, online=bool(online))
+    layout = Layout(start.num_features, (start.num_components, start.covariance_type))
+    source = together(lambda: Source(batches, layout, 2 if max_iter else 1))
+    observed = same_kind(together(source.kind)) == 2
+    if observed and online:
+        raise ValueError(
+            "online=True and batches of Observations were both given, and stochastic EM takes only complete rows; leave online "
+            "out: use accelerate=True."
+        )
+    kind = ObservedRun if observed else Run
+    run = kind(start, problem, tol, options, source, online=bool(online))
     if path is not None:
-        run.resume(together(lambda: Checkpoint(path, design(start, problem, tol, options, bool(online)), "fit")))
+        made = design(start, problem, tol, options, online=bool(online), observed=observed)
+        run.resume(together(lambda: Checkpoint(path, made, "fit")))
     with progress_bar(None, " rows", progress) as bar:
         result = run.to_end(bar)
     emit_warnings(result, run.start, run.arguments, accelerate=bool(accelerate), constant=run.constant_columns())

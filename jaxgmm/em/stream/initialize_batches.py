@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
 from ... import chunking
 from ...calls import public
 from ...devices.processes import check_same_arguments
+from ...incomplete.observations import Observations
+from ...incomplete.rows import rows_at, with_weights
 from ...mixture import Mixture
 from ..initialization import StartOptions, check_start_options, initialize
 from .batches import Batch, Batches, Layout, Source
-from .several_processes import are_several, counted, from_process, of_first_process, together
+from .observed_rows import from_named_arrays, joined, named_arrays
+from .several_processes import are_several, counted, from_process, of_first_process, same_kind, together
 
 _BLOCK = 1 << 16  # the random numbers of this many rows are drawn together, whatever the batches are
 
@@ -51,19 +56,23 @@ def initialize_batches(key: jax.Array, batches: Batches, *, num_components: int,
         given = {"key": key, "num_components": num_components, "covariance_type": covariance_type}
         check_same_arguments("initialize_batches", given, None)
     x, weight, _ = sample_batches(key, batches, chunking.sample_rows(num_components))
-    options = {"num_components": num_components, "covariance_type": covariance_type}
-    return initialize(key, x, sample_weight=weight, **options)
+    x, weight = with_weights(x, weight)
+    return initialize(key, x, sample_weight=weight, num_components=num_components, covariance_type=covariance_type)
 
 
-def sample_batches(key: jax.Array, batches: Batches, size: int) -> tuple[np.ndarray, np.ndarray | None, int]:
+def sample_batches(key: jax.Array, batches: Batches, size: int) -> tuple[np.ndarray | Observations, np.ndarray | None, int]:
     """Return at most `size` random rows of batches, their weights or None, and the number of all rows.
 
-    With several processes, the rows are those of all processes, and each process returns the same.
+    If the batches are observations, so are the rows, which then do not hold their weights. With several processes, the rows are
+    those of all processes, and each process returns the same.
     """
     sample = _Sample(size, key)
 
+    source = together(lambda: Source(batches, Layout(None)))
+    same_kind(together(source.kind))
+
     def read() -> None:
-        for batch in Source(batches, Layout(None)).read():
+        for batch in source.read():
             sample.add(batch)
 
     together(read)
@@ -85,7 +94,7 @@ class _Sample:
             self.seed = [*self.seed, jax.process_index()]
         self.num_rows = 0
         self.num_positive = 0
-        self.parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # the exponential numbers, the weights and the rows
+        self.parts: list[tuple[np.ndarray, np.ndarray, Any]] = []  # the exponential numbers, the weights and the rows
         self.latest = np.inf
 
     def add(self, batch: Batch) -> None:
@@ -100,11 +109,11 @@ class _Sample:
         with np.errstate(divide="ignore"):
             times = self._exponential(begun, n) / weight
         kept = np.flatnonzero((weight > 0) & (times < self.latest))
-        self.parts.append((times[kept], weight[kept], np.asarray(batch.x)[:n][kept]))
+        self.parts.append((times[kept], weight[kept], rows_at(batch.x, kept)))
         if sum(len(times) for times, *_ in self.parts) > 2 * self.size:
             self._drop()
 
-    def rows(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def rows(self) -> tuple[Any, np.ndarray | None]:
         """Return the rows of the sample in the order of the data, and their weights."""
         if not self.parts:
             raise ValueError("batches holds no rows of positive weight; at least one was expected.")
@@ -117,22 +126,25 @@ class _Sample:
         """Exchange the samples of several processes, and keep the first rows of all of them."""
         if self.parts:
             self._drop()
-        shapes = of_first_process((self.parts[0][2][:1],) if self.parts else None)
-        if shapes is None:
+        sample = of_first_process((np.zeros(1, self.parts[0][2].dtype),) if self.parts else None)
+        if sample is None:
             return
-        times, weight, x = self.parts[0] if self.parts else (np.zeros(0), np.zeros(0), shapes[0][:0])
-        own = {"times": times, "weight": weight, "x": x}
+        own = {"times": np.zeros(0)}
+        if self.parts:
+            times, weight, x = self.parts[0]
+            own = {"times": times, "weight": weight} | named_arrays(x)
         found = [from_process(i, own) for i in range(jax.process_count())]
-        together(lambda: _check_features([part["x"].shape[1] for part in found]))
-        self.parts = [(part["times"], part["weight"], part["x"]) for part in found]
+        self.parts = [(part["times"], part["weight"], from_named_arrays(part)) for part in found if len(part["times"])]
+        together(lambda: _check_features([x.shape[1] for *_, x in self.parts]))
         self.num_rows, self.num_positive = counted(self.num_rows), counted(self.num_positive)
 
     def _drop(self) -> None:
         """Drop all rows but the first ones."""
-        times, weight, x = (np.concatenate(leaves) for leaves in zip(*self.parts, strict=True))
+        times, weight, parts = zip(*self.parts, strict=True)
+        times, weight, x = np.concatenate(times), np.concatenate(weight), joined(list(parts))
         if len(times) > self.size:
             kept = np.sort(np.argpartition(times, self.size - 1)[: self.size])
-            times, weight, x = times[kept], weight[kept], x[kept]
+            times, weight, x = times[kept], weight[kept], rows_at(x, kept)
             self.latest = times.max()
         self.parts = [(times, weight, x)]
 

@@ -14,18 +14,21 @@ from ..loop import Options
 from ..problem import EMProblem
 from .several_processes import from_process, of_each
 
-_FORMAT = 2  # the number of the format of checkpoints
+_FORMAT = 3  # the number of the format of checkpoints
 COUNTS = ("pass", "next_batch", "num_rows", "num_positive", "length", "total_rows")
 
 
-def caught_up(held: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+def caught_up(held: dict[str, np.ndarray] | None, *, is_whole: bool = True) -> dict[str, np.ndarray] | None:
     """Return the saved state of this process at the latest pass that any process had reached, or None if nothing was saved.
 
     If this process had not reached this pass, it had at least read all its rows in the pass before. The result then holds its
     own marks and number of rows. All else is equal in all processes, and comes from a process that had reached the pass.
+
+    If only some processes have a saved state, this raises ValueError. If the run is only a part of a fit (`is_whole` is False),
+    None is returned instead, and all processes repeat this part.
     """
     passes = of_each(-1 if held is None else int(held["counts"][0]))
-    if passes.max() < 0:
+    if passes.max() < 0 or (passes.min() < 0 and not is_whole):
         return None
     if held is None or passes.min() < 0:
         raise ValueError(
@@ -43,7 +46,9 @@ def caught_up(held: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | Non
     return latest | own | {name: np.zeros_like(array) for name, array in latest.items() if name.startswith("sums ")}
 
 
-def design(start: Mixture, problem: EMProblem, tol: Any, options: Options, online: bool) -> dict[str, object]:
+def design(
+    start: Mixture, problem: EMProblem, tol: Any, options: Options, *, online: bool, observed: bool
+) -> dict[str, object]:
     """Return everything except the data on which the numbers of a fit depend, in types that JSON has."""
     k, d = start.means.shape
     libraries = {name: version for name, version in versions().items() if name in ("jax", "numpy")}
@@ -55,6 +60,7 @@ def design(start: Mixture, problem: EMProblem, tol: Any, options: Options, onlin
         "max_iter": options.max_iter,
         "accelerate": options.accelerate,
         "online": online,
+        "observations": observed,
         "reg_covar": None if problem.reg_covar is None else float(problem.reg_covar),
         "prior": None if problem.prior is None else _digest(problem.prior),
         "start": _digest(start),

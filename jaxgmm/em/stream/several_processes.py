@@ -76,6 +76,19 @@ def of_each(number: int) -> np.ndarray:
     return of_all_processes(np.array([number], np.int64), None)[:, 0]
 
 
+def same_kind(kind: int) -> int:
+    """Return the kind of batches that all processes have, where 0 stands for no batches; raise ValueError if kinds differ."""
+    if not are_several():
+        return kind
+    kinds = of_each(kind)
+    if {1, 2} <= set(kinds.tolist()):
+        raise ValueError(
+            f"The batches of process {(kinds == 2).argmax()} are Observations, and those of process {(kinds == 1).argmax()} "
+            "are not; one kind was expected: give all batches as jaxgmm.observations."
+        )
+    return int(kinds.max())
+
+
 def from_process(index: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the named arrays of one process; those that the other processes give are ignored."""
     stream = io.BytesIO()

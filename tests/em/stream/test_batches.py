@@ -27,7 +27,6 @@ def read(batches, num_features=2):
         lambda: (part for part in (X[:4], X[4:])),
         [jax.numpy.asarray(X[:4]), jax.numpy.asarray(X[4:])],
         [pandas.DataFrame(X[:4]), pandas.DataFrame(X[4:])],
-        [jaxgmm.observations(X[:4]), jaxgmm.observations(X[4:])],
     ],
 )
 def test_batches_of_all_kinds(batches):
@@ -37,6 +36,19 @@ def test_batches_of_all_kinds(batches):
     assert isinstance(first.weight, FirstRows)
     assert int(second.weight.num_rows) == 2
     np.testing.assert_array_equal(np.asarray(first.x)[:4], X[:4])
+
+
+def test_observations_get_one_form():
+    """Each batch gets the parts of the batches before it; their values change nothing."""
+    x = np.where(X == 3, np.nan, X)
+    parts = [{"labels": [-1, 1, -1, 0, -1, -1]}, {"noise": np.ones((6, 2))}, {"labels": np.eye(2)[[0, 1, 0, 1, 0, 1]] > 0}, {}]
+    first, *_, last = read([jaxgmm.observations(X), *(jaxgmm.observations(x, **part) for part in parts)])
+    assert first.x.is_plain
+    assert last.x.shape == (256, 2)
+    assert not last.x.noise.any()
+    assert last.x.allowed.all()
+    np.testing.assert_array_equal(last.x.observed[:6], x == X)
+    assert int(last.weight.num_rows) == 6
 
 
 class Arrow:
@@ -102,7 +114,6 @@ def test_invalid_batches_are_named(batches, message):
         ("x.npy", r"give jaxgmm.read_batches\(name, rows\)"),
         (3, "batches is int"),
         (lambda: 3, r"batches\(\) is int"),
-        ([jaxgmm.observations([[1.0, np.nan]])], "batch 0: it has missing values, noise or labels"),
         ([np.array([["a", "b"]])], "batch 0: x holds strings"),
     ],
 )

@@ -45,7 +45,7 @@ def test_steps_are_those_of_sums_in_data_units(x64):
     class Bar:
         update = set_postfix_str = staticmethod(lambda *_: None)
 
-    run._make_pass(Bar())
+    run.make_pass(Bar())
     expected = jaxgmm.fit(start, x, tol=0, max_iter=1).mixture  # an EM step
     r = np.asarray(jaxgmm.responsibilities(start, x))
     s = [r.mean(0), r.T @ x / 256, np.einsum("nk,ni,nj->kij", r, x, x) / 256]

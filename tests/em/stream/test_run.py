@@ -6,30 +6,12 @@ import sys
 import jax
 import numpy as np
 import pytest
-from streamed_problem import OPTIONS, problem
+from streamed_problem import OPTIONS, Failing, Interrupted, problem
 
 import jaxgmm
 from jaxgmm.em.stream import run
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-
-
-class Interrupted(Exception):
-    """The end of a process, as the source of the data sees it."""
-
-
-class Failing:
-    """Batches that raise an error at one batch of one pass, and count the batches that were read."""
-
-    def __init__(self, batches, place=None):
-        self.batches, self.place, self.passes = batches, place, 0
-
-    def __iter__(self):
-        self.passes += 1
-        for i, batch in enumerate(self.batches):
-            if (self.passes, i) == self.place:
-                raise Interrupted
-            yield batch
 
 
 def assert_bitwise(found, expected):
@@ -77,7 +59,7 @@ import os, signal, sys
 import numpy as np
 import jaxgmm
 from jaxgmm.em.stream import run
-from streamed_problem import OPTIONS, problem
+from streamed_problem import OPTIONS, Failing, Interrupted, problem
 run.SECONDS_BETWEEN_WRITES = -1.0
 start, _, _, batches = problem()
 passes = 0

@@ -1,6 +1,7 @@
 """Test fits of batches by several processes, which run on this machine and each read their own batches."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,40 @@ def test_processes_agree(count, extent, tmp_path):
     for part, *messages in zip(parts, *errors, strict=True):
         assert part in messages[0]
         assert set(messages) == {messages[0]}
+
+
+@pytest.mark.slow
+def test_a_killed_process_continues(tmp_path):
+    """One of two processes is killed by SIGKILL in the middle. The other one ends; together, both continue to the same bits."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "data.npy", rng.normal(size=(3001, 3)) + 2 * rng.integers(0, 3, 3001)[:, None])
+    script = Path(__file__).parents[3] / "notebooks" / "cluster" / "fit_files_on_cluster.py"
+
+    def start_both(name):
+        shared = (tmp_path / f"{name}.npz", tmp_path / f"{name}-run.npz", tmp_path / "data.npy", "-k", 3, "--rows", 11)
+        shared = (*shared, "--max-iter", 15, "--coordinator", f"127.0.0.1:{free_port()}", "--processes", 2)
+        return [start(script, *shared, "--process", number) for number in range(2)]
+
+    def passes():
+        path = tmp_path / "killed-run-1.npz"
+        return np.load(path)["run/counts"][0] if path.exists() else 0
+
+    first, second = start_both("killed")
+    while first.poll() is None and passes() < 3:
+        time.sleep(0.02)
+    second.kill()
+    killed = time.monotonic()
+    output = finish([first, second])[0]
+    assert first.returncode == 1, output
+    assert time.monotonic() - killed < 60
+    assert not (tmp_path / "killed.npz").exists()
+    for name in ("killed", "whole"):
+        processes = start_both(name)
+        outputs = finish(processes)
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    found, expected = np.load(tmp_path / "killed.npz"), np.load(tmp_path / "whole.npz")
+    for array in expected.files:
+        np.testing.assert_array_equal(found[array], expected[array])
 
 
 def test_one_process_works_alone(tmp_path):
