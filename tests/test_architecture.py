@@ -34,8 +34,9 @@ LAYERS = [
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop "
     "em.batch.observation_sets em.batch.data_sets em.batch.input_forms em.batch.threads em.batch.fit_many "
-    "em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.online "
-    "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.fit_batches em.stream.initialize_batches",
+    "em.batch.restarts em.stream.observed_rows em.stream.batches em.stream.sums em.stream.passes em.stream.online "
+    "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.observed_run em.stream.fit_batches "
+    "em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.coupled_model posterior.coupled_sites "
     "posterior.model posterior.mixing posterior.pareto posterior.standardization posterior.likelihood "
     "posterior.unconstrained_space posterior.newton "

@@ -69,7 +69,7 @@ def in_form(rows: Observations, form: Form) -> Observations:
 
 def _allowed_in_form(rows: Observations, num_components: int) -> np.ndarray:
     """Return labels (N,), or the allowed components (N, K) if `num_components` is not 0."""
-    labels = np.full(len(rows), -1, np.int32) if rows.allowed is None else np.asarray(rows.allowed)
+    labels: np.ndarray = np.full(len(rows), -1, np.int32) if rows.allowed is None else np.asarray(rows.allowed)
     if num_components == 0:
         return labels
     if labels.ndim == 1:
@@ -97,4 +97,7 @@ def named_arrays(rows: Any) -> dict[str, np.ndarray]:
 
 def from_named_arrays(arrays: dict[str, np.ndarray]) -> Any:
     """Return the rows that `named_arrays` has converted; other arrays are ignored."""
-    return arrays["rows"] if "rows" in arrays else Observations(**{name: arrays[name] for name in _PARTS if name in arrays})
+    if "rows" in arrays:
+        return arrays["rows"]
+    parts: dict[str, Any] = {name: arrays[name] for name in _PARTS if name in arrays}
+    return Observations(**parts)
