@@ -1,6 +1,6 @@
 """Fit data on disk by `fit_batches`: peak memory, and seconds a pass beside `fit` in memory and beside scikit-learn.
 
-    python tests/benchmarks/scale.py [memory] [speed] [sklearn] [passes] [--rows N] [--folder DIR]        (without a name: all)
+    python tests/benchmarks/scale.py [SECTION ...] [--rows N] [--folder DIR]        (without a section: all of them)
 
 The data are N x 8 float32 rows in one npy file (default: 5e7 rows, 1.6 GB) in the folder DIR (default: a temporary one), and
 there are 16 components. Each measurement runs in a process of its own. The file has just been written or read, so timings read
@@ -15,6 +15,13 @@ sklearn: seconds of one E-step and M-step of scikit-learn on the memory map, and
 passes: the number of passes over a million rows (or N, if fewer) of overlapping clusters until the log-likelihood is within
     1e-6 nats a row of that with which plain EM ends, for plain EM, `accelerate`, `online` and both. Target: a third of plain
     EM's. These numbers do not depend on the load of the machine.
+processes: seconds of an EM step of 1, 2 and 4 processes that share the cores of this machine, over a million rows (or N, if
+    fewer), and the bytes of the sums that they exchange in a step, also for a tenth of the rows: see `processes.py`. Target: at
+    most 1.2 times the time of one process, and the bytes of `Moments` for any number of rows.
+plan: the time of a step for 1e9 x 32 float32 rows on 64 hosts of 32 cores, calculated from the rows per second of processor
+    time that are measured here, and from the assumptions that are printed.
+observations: seconds of processor time of a pass over N / 50 rows with a tenth of the values missing, beside a pass over
+    complete rows, and beside a step of `fit` in memory, where rows with the same missing values share work.
 """
 
 from __future__ import annotations
@@ -32,7 +39,7 @@ from pathlib import Path
 import numpy as np
 
 D, K, BATCH, IN_MEMORY = 8, 16, 500_000, 1_000_000
-SECTIONS = ("memory", "speed", "sklearn", "passes")
+SECTIONS = ("memory", "speed", "sklearn", "passes", "processes", "plan", "observations")
 OVERLAPPING = 1.5  # standard deviation of the means of clusters of unit variance
 
 
@@ -149,6 +156,81 @@ def print_passes(rows: int) -> None:
         )
 
 
+def print_processes(rows: int) -> None:
+    """Print the seconds of a step of several processes, and the bytes that they exchange."""
+    script = Path(__file__).with_name("processes.py")
+    for number, counts in ((rows, "124"), (rows // 10, "12")):
+        subprocess.run([sys.executable, str(script), "--rows", str(number), "--processes", *counts], check=True)
+
+
+def print_plan() -> None:
+    """Print the time of a step beyond one machine, calculated from a measurement on one core."""
+    import jax
+
+    import jaxgmm
+
+    warnings.simplefilter("ignore")
+    hosts, cores, rows, features = 64, 32, 1e9, 32
+    latency, bandwidth, disk = 50e-6, 1.25e9, 2e9  # seconds a message, bytes a second, bytes a second
+    rng = np.random.default_rng(0)
+    x = jax.device_put(rng.normal(size=(100_000, features)).astype(np.float32))
+    start = jaxgmm.initialize(jax.random.key(0), x, num_components=K)
+    times = []
+    for steps in (2, 2, 12):  # the first one compiles
+        begin = time.process_time()
+        jax.block_until_ready(jaxgmm.fit(start, x, tol=0.0, max_iter=steps))
+        times.append(time.process_time() - begin)
+    speed = 10 * len(x) / (times[2] - times[1])
+    step = rows / hosts / (cores * speed)
+    sums = 4 * K * (1 + features + features**2)
+    adding = 2 * (hosts - 1) * (latency + sums / hosts / bandwidth)
+    reading = rows / hosts * 4 * features / disk
+    print(
+        f"plan, {rows:.0e} x {features} float32 on {hosts} hosts of {cores} cores, K={K} full: a step {step + adding:.2f} s "
+        f"with rows in memory, {max(step, reading) + adding:.2f} s from disk\n"
+        f"  E-step {step:.2f} s at {speed:.2g} rows per second of processor time (measured here), if all cores are as fast\n"
+        f"  adding {sums / 1e3:.0f} kB in a ring {1e3 * adding:.1f} ms at {1e6 * latency:.0f} us a message (assumed)\n"
+        f"  reading {reading:.1f} s at {disk / 1e9:.0f} GB/s a host (assumed), at the same time as the E-step"
+    )
+
+
+def print_observations(rows: int) -> None:
+    """Print how many times as long a pass over rows with missing values takes as one over complete rows, and as in memory."""
+    import jax
+
+    import jaxgmm
+
+    warnings.simplefilter("ignore")
+    rng = np.random.default_rng(0)
+    centers, size = 2 * rng.normal(size=(K, D)), max(rows // 10, 1000)
+    x = (centers[rng.integers(K, size=rows)] + rng.normal(size=(rows, D))).astype(np.float32)
+    gaps = np.where(rng.random(x.shape) < 0.1, np.nan, x).astype(np.float32)
+    start = jaxgmm.initialize(jax.random.key(0), x[:10_000], num_components=K)
+    prior = jaxgmm.default_prior(x[:10_000], num_components=K)  # so that no passes for V are needed
+    parts = [gaps[i : i + size] for i in range(0, rows, size)]
+    kinds = {
+        "complete rows in batches": lambda n: jaxgmm.fit_batches(
+            start, jaxgmm.read_batches(x, size), prior, tol=0.0, max_iter=n, progress=False
+        ),
+        "missing values in batches": lambda n: jaxgmm.fit_batches(
+            start, lambda: map(jaxgmm.observations, parts), prior, tol=0.0, max_iter=n, progress=False
+        ),
+        "missing values in memory": lambda n: jax.block_until_ready(
+            jaxgmm.fit(start, jaxgmm.observations(gaps), prior, tol=0.0, max_iter=n)
+        ),
+    }
+    seconds = {}
+    for name, run in kinds.items():
+        times = []
+        for steps in (1, 1, 3):  # the first one compiles
+            begin = time.process_time()
+            run(steps)
+            times.append(time.process_time() - begin)
+        seconds[name] = (times[2] - times[1]) / 2
+        first = next(iter(seconds.values()))
+        print(f"{name}: {seconds[name]:.3f} s of processor time a step over {rows} rows, {seconds[name] / first:.1f} times")
+
+
 def in_process(work: str, path: Path) -> dict[str, float]:
     """Run one measurement in a new process."""
     command = [sys.executable, __file__, "--measure", work, "--path", str(path)]
@@ -173,7 +255,13 @@ def main() -> None:
         return
     if "passes" in sections:
         print_passes(min(int(options.rows), IN_MEMORY))
-    if sections == {"passes"}:
+    if "processes" in sections:
+        print_processes(min(int(options.rows), IN_MEMORY))
+    if "plan" in sections:
+        print_plan()
+    if "observations" in sections:
+        print_observations(int(options.rows) // 50)
+    if not {"memory", "speed", "sklearn"} & sections:
         return
     with tempfile.TemporaryDirectory() as temporary:
         folder, rows = options.folder or Path(temporary), int(options.rows)
