@@ -6,7 +6,7 @@ import inspect
 import os
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -147,6 +147,9 @@ class Source:
         self._batches = batches
         self._opened: list[Iterator[Any]] = []
         self._last: object = None
+        # One thread reads in all passes. With a new thread for each pass, the memory of the process would grow from pass to pass,
+        # because malloc keeps what a thread has freed for other threads of the same arena.
+        self._reader = ThreadPoolExecutor(1)
         first = self._open()
         if first is batches and num_passes > 1:
             what = "a generator" if inspect.isgenerator(batches) else f"{type(batches).__name__}, an iterator"
@@ -181,7 +184,7 @@ class Source:
     def read(self) -> Generator[Batch, None, None]:
         """Yield all batches once, those without rows too; the next batch is read while the caller uses this one."""
         iterator = self._opened.pop(0) if self._opened else self._open()
-        return _read_ahead(self.layout.batch(item, index) for index, item in enumerate(iterator))
+        return _read_ahead((self.layout.batch(item, index) for index, item in enumerate(iterator)), self._reader)
 
 
 def _split(item: Any) -> tuple[Any, Any]:
@@ -214,16 +217,18 @@ def _fingerprint(arrays: list[np.ndarray]) -> int:
     return mark
 
 
-def _read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Yield the items of an iterator; a thread computes the next item while the caller uses this one."""
+def _read_ahead(items: Iterator[Item], reader: ThreadPoolExecutor) -> Generator[Item, None, None]:
+    """Yield the items of an iterator; the thread of `reader` computes the next item while the caller uses this one."""
     context = caller_context()
 
     def advance() -> Any:
         with context():
             return next(items, _END)
 
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(advance)
+    ahead = reader.submit(advance)
+    try:
         while (item := ahead.result()) is not _END:
-            ahead = pool.submit(advance)
+            ahead = reader.submit(advance)
             yield item
+    finally:  # if the caller reads no further, the iterator must not be in use any more
+        wait([ahead])
