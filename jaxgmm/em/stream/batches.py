@@ -147,8 +147,8 @@ class Source:
         self._batches = batches
         self._opened: list[Iterator[Any]] = []
         self._last: object = None
-        # One thread reads in all passes. With a new thread for each pass, the memory of the process would grow from pass to pass,
-        # because malloc keeps what a thread has freed for other threads of the same arena.
+        # One thread reads in all passes. With a new thread for each pass, memory grew from pass to pass, because
+        # malloc gives threads arenas of their own, and keeps there what they have freed.
         self._reader = ThreadPoolExecutor(1)
         first = self._open()
         if first is batches and num_passes > 1:
