@@ -27,12 +27,20 @@ def some_rows():
 
 @pytest.fixture(scope="module")
 def compared():
-    """Return rows, prior, EM's fit, draws by Gibbs sampling and the comparison, in float32."""
+    """Return rows, prior, EM's fit, made-up draws around the fit and the comparison, in float32."""
     rows = some_rows()
     prior = jaxgmm.default_prior(rows, num_components=2, covariance_type="diag")
-    fit = jaxgmm.fit(jaxgmm.initialize(jax.random.key(0), rows, num_components=2, covariance_type="diag"), rows, prior)
-    draws = jaxgmm.gibbs(jax.random.key(1), fit, rows, prior, num_warmup=50, num_samples=150, num_chains=2, progress=False)
-    comparison = jaxgmm.compare(fit, draws, rows, num_folds=3, modes=True, feature_names=NAMES, progress=False)
+    start = jaxgmm.make_mixture([0.5, 0.5], [[0.0, 0.0], [9.0, 9.0]], np.ones((2, 2)), covariance_type="diag")
+    fit = jaxgmm.fit(start, rows, prior)
+    rng = np.random.default_rng(1)
+    factor = np.exp(0.1 * rng.normal(size=(2, 150, 2))).astype(np.float32)
+    weights = np.asarray(fit.mixture.weights) * factor
+    means = np.asarray(fit.mixture.means) + 0.1 * rng.normal(size=(2, 150, 2, 2)).astype(np.float32)
+    covariances = np.asarray(fit.mixture.covariances) * factor[..., None]
+    mixture = jaxgmm.Mixture(weights / weights.sum(-1, keepdims=True), means, covariances, "diag")
+    density = np.asarray(jaxgmm.log_prob(mixture, rows)) @ np.asarray(rows.weight) + jaxgmm.log_prior(mixture, prior)
+    draws = jaxgmm.Posterior(mixture, density, prior, np.array(0), {}, "gibbs")
+    comparison = jaxgmm.compare(fit, draws, rows, num_folds=3, modes=False, feature_names=NAMES, progress=False)
     return rows, prior, fit, draws, comparison
 
 

@@ -26,13 +26,14 @@ from jaxgmm.em.restart_starts import (
 from jaxgmm.em.result import is_sound
 
 from helpers import (
-    TWO_COVARIANCE_TYPES,
+    COVARIANCE_TYPES,
     assert_mixtures_close,
     log_prior,
     log_prob,
     random_data,
     random_prior,
     random_weight,
+    slow_unless,
 )
 
 # laboratory tests of 215 patients: Coomans, Broeckaert, Jonckheer & Massart (1983)
@@ -120,7 +121,7 @@ def test_more_restarts_keep_the_candidates_of_fewer():
         np.testing.assert_array_equal(left, right[: len(left)])
 
 
-@pytest.mark.parametrize("covariance_type", TWO_COVARIANCE_TYPES)
+@pytest.mark.parametrize("covariance_type", slow_unless(COVARIANCE_TYPES, ("full",)))
 def test_starts_are_sound_mixtures(covariance_type):
     """In float32 and in any covariance type, starts have positive definite covariances and weights that sum to 1."""
     starts = starts_of(jax.random.key(0), jnp.asarray(X, jnp.float32), covariance_type=covariance_type)
@@ -154,8 +155,12 @@ def test_absent_components():
     np.testing.assert_array_equal(starts.weights > 0, [[True, True, False, False]] * 4)
 
 
+@pytest.mark.slow
 def test_transforms(x64):
-    """The starts are the same under jit, and under vmap over keys, data sets and weights."""
+    """The starts are the same under jit, and under vmap over keys, data sets and weights.
+
+    In test_restarts.py, `test_result_is_the_best_of_single_fits` is a small twin.
+    """
     keys = jax.random.split(jax.random.key(5), 2)
     xs = jnp.asarray([X, X[::-1] * 2])
     weights = jnp.asarray([random_weight(0), random_weight(1)])

@@ -79,8 +79,12 @@ def outside(name, spoil, covariance_type, num_datasets, num_draws, thin, told=1.
     return [name for name, count in zip(names, counts, strict=True) if ((count < low) | (count > high)).any()]
 
 
+@pytest.mark.slow
 def test_gibbs():
-    """Ranks under missing values and noise are inside their bands; with the noise forgotten, they are not."""
+    """Ranks under missing values and noise are inside their bands; with the noise forgotten, they are not.
+
+    In test_observations.py, `test_gibbs_sums_have_the_means_of_em` is a small twin.
+    """
     assert outside("gibbs", with_both, "tied", 64, 63, 4) == []
     assert "log det covariance" in outside("gibbs", with_both, "tied", 64, 63, 4, told=1e-6)
 

@@ -43,6 +43,7 @@ def test_criteria_are_those_of_the_fits():
         np.testing.assert_allclose(cell.log_likelihood, other.log_likelihood, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_cross_validation_by_a_loop():
     """The value is -2 times the log-likelihood of the held-out rows under fits to the other rows; labels keep components."""

@@ -70,6 +70,7 @@ def exact_log_evidence(prior):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_evidence_has_its_closed_form():
     """Labels fix the components, so that they are never permuted, and the evidence is a product over features."""
@@ -83,5 +84,10 @@ def test_evidence_has_its_closed_form():
     assert (found.mixture.means[..., 0, 0] < found.mixture.means[..., 1, 0]).mean() > 0.99
     density = log_prob(found.mixture, rows).sum(-1) + log_prior(found.mixture, prior)
     np.testing.assert_allclose(found.log_density, density, rtol=1e-9)
+
+
+def test_rows_cannot_enter_one_by_one():
+    rows = jaxgmm.observations(VALUES.astype(np.float32), labels=KNOWN)
+    prior = jaxgmm.default_prior(rows, num_components=2, covariance_type="diag")
     with pytest.raises(ValueError, match='tempering="data" was given with observations'):
-        jaxgmm.smc(jax.random.key(0), rows, prior, **options, tempering="data")
+        jaxgmm.smc(jax.random.key(0), rows, prior, num_components=2, covariance_type="diag", tempering="data")
