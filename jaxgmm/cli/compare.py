@@ -158,7 +158,7 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray | Observation
 
 def _is_quick(arguments: argparse.Namespace, x: np.ndarray | Observations) -> bool:
     """Return whether computing the comparison takes less time than compiling its programs."""
-    if isinstance(x, Observations):  # computing with them takes longer, and rehearsals do not know their programs
+    if isinstance(x, Observations):  # they need other programs, which a rehearsal does not compile
         return False
     return is_worthwhile(arguments.num_components, x, arguments.num_chains * arguments.num_samples)
 

@@ -38,7 +38,7 @@ def add_incomplete_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_rows(arguments: argparse.Namespace, num_components: int) -> IncompleteTable:
-    """Read the data and, if an option asks for it, make observations of them. No model has fewer than `num_components`."""
+    """Read the data, and make observations of them if an option requires it, with at most `num_components` different labels."""
     others = [name for name in (arguments.noise_columns, arguments.label_column) if name is not None]
     own = argparse.Namespace(**vars(arguments))
     if others and arguments.columns is None:

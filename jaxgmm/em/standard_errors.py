@@ -141,9 +141,9 @@ def standard_errors(
     Returns:
         StandardErrors. The standard errors of absent components (weight 0) are NaN. If the information is singular, the status
         says so and all standard errors are NaN. With EVE, VVE, EEV and VEV, this is also so if a covariance has exactly equal
-        variances along two of its axes, because these axes are then not determined. A pseudo-inverse of the information is not
-        used here: rotations of the two axes do not change the covariance, so its entry for the two axes would get the standard
-        error 0, which is far too small. Use `bootstrap` there. Nearly equal variances do no harm.
+        variances along two of its axes, because these axes are then not determined. Use `bootstrap` in this case. A
+        pseudo-inverse of the information would not help: rotations of the two axes do not change the covariance, so its entry
+        for the two axes would get the standard error 0, which is far too small. Nearly equal variances do no harm.
 
     Raises:
         ValueError: kind is unknown, shapes do not match, or the data hold invalid values.

@@ -79,7 +79,7 @@ def telescope(
 
     Args:
         key: a random key.
-        x: (N, D), or `observations` without labels, because labels belong to components whose number is known. Missing and
+        x: (N, D), or `observations` without labels, because labels need a fixed number of components. Missing values and
             true values are drawn together with the component of their row.
         prior: a Prior, or an IndependentPrior whose scale is InverseWishart or InverseGamma; the conditional distributions
             under these priors have closed forms. All its concentrations must be equal; their number does not matter. If the

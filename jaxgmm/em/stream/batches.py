@@ -65,7 +65,7 @@ class Layout:
         self.raw_dtype: np.dtype | None = None
         self.are_observed: bool | None = None
         self.length = 0
-        self.form = Form()  # of observations
+        self.form = Form()  # the form of all observations so far
 
     def batch(self, item: Any, index: int) -> Batch:
         """Return an item of the user's batches as a checked and padded batch; errors name the index of the batch."""
@@ -147,8 +147,8 @@ class Source:
         self._batches = batches
         self._opened: list[Iterator[Any]] = []
         self._last: object = None
-        # One thread reads in all passes. With a new thread for each pass, memory grew from pass to pass, because
-        # malloc gives threads arenas of their own, and keeps there what they have freed.
+        # One thread reads in all passes. With a new thread for each pass, memory grew from pass to pass, because malloc gives
+        # each thread an arena of its own, and keeps the memory that the thread has freed in this arena.
         self._reader = ThreadPoolExecutor(1)
         first = self._open()
         if first is batches and num_passes > 1:
@@ -203,7 +203,7 @@ def _split(item: Any) -> tuple[Any, Any]:
 def _kind(item: Any) -> int:
     """Return 0 if an item of the user's batches has no rows, 2 if it is Observations, and 1 if it is anything else."""
     rows = item[0] if isinstance(item, tuple) and item else item
-    num_rows = getattr(rows, "num_rows", None)  # of a table of Arrow
+    num_rows = getattr(rows, "num_rows", None)  # tables of Arrow have this attribute
     if num_rows == 0 or (num_rows is None and hasattr(rows, "__len__") and len(rows) == 0):
         return 0
     return 2 if isinstance(rows, Observations) else 1

@@ -47,10 +47,10 @@ def fit_batches(
     added over batches. EM makes num_iter + 1 passes, because the last pass evaluates the mixture that is returned. Two
     batches are in memory at a time, because the next one is read while this one is used.
 
-    Batches may be `observations`, with missing values, noise, labels or limits. One more pass then reads the means and
-    variances of the columns. If there is neither a prior nor reg_covar, two to eleven passes fit one component. Its covariance
-    is V of the penalty, as in `fit`. Each row is treated alone, which takes some ten times as long as sharing work between rows
-    with the same missing values.
+    Batches may be `observations`, with missing values, noise, labels or limits. An additional first pass then computes the
+    means and variances of the columns. If there is neither a prior nor reg_covar, two to eleven further passes fit one
+    component, whose covariance is V of the penalty, as in `fit`. Each row is treated alone, which takes some ten times as long
+    as if rows with the same missing values were treated together.
 
     After `jax.distributed.initialize()`, all processes must call this function, each with its own batches and with the same
     other arguments. Their sums are added after each pass, and all processes return the same fit.

@@ -18,7 +18,9 @@ _PARTS = ("x", "observed", "noise", "allowed", "lower", "upper")  # the arrays w
 
 
 class Form(NamedTuple):
-    """Which parts rows have. Each entry is 0 if a part is missing, and rows with a larger entry can express the smaller one.
+    """The parts that rows of observations have. An entry is 0 if rows lack the part.
+
+    A form with larger entries can also express rows of a form with smaller entries.
 
     Attributes:
         observed: 1 if there is a mask of observed values.

@@ -208,7 +208,7 @@ def _add_observations(sums: Sums, trial: Trial, rows: Observations, weight: Weig
 
 @partial(jax.jit, static_argnums=3)
 def _begin_problem(start: Mixture, problem: EMProblem, tol: jax.Array, options: Options) -> tuple[CenteredProblem, EMState]:
-    """Return the problem and the state before the start is evaluated; the data of the problem are without rows."""
+    """Return the problem and the state before the start is evaluated; the problem contains no rows."""
     centered = prepare(start, problem, tol)._replace(x=None)
     return centered, init(centered, options)
 

@@ -24,8 +24,8 @@ def caught_up(held: dict[str, np.ndarray] | None, *, is_whole: bool = True) -> d
     If this process had not reached this pass, it had at least read all its rows in the pass before. The result then holds its
     own marks and number of rows. All else is equal in all processes, and comes from a process that had reached the pass.
 
-    If only some processes have a saved state, this raises ValueError. If the run is only a part of a fit (`is_whole` is False),
-    None is returned instead, and all processes repeat this part.
+    If only some processes have a saved state, raise ValueError. If the run is only a part of a fit (`is_whole` is False),
+    return None instead; all processes then repeat this part.
     """
     passes = of_each(-1 if held is None else int(held["counts"][0]))
     if passes.max() < 0 or (passes.min() < 0 and not is_whole):
