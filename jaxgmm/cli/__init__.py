@@ -73,7 +73,7 @@ def _run(argv: Sequence[str]) -> int:
 
     An error is printed as one sentence. If the error arose inside jaxgmm, or with `--traceback`, a traceback is printed too.
     """
-    arguments = argparse.Namespace()
+    interruption.remember_file(None)
     try:
         arguments = _parser().parse_args(argv)
         check_seed(getattr(arguments, "seed", 0))
@@ -81,28 +81,19 @@ def _run(argv: Sequence[str]) -> int:
         sys.stdout.flush()
         return 0
     except KeyboardInterrupt:
-        return _interrupted(arguments)
+        return print_error(interruption.sentence(), INTERRUPTED)
     except BrokenPipeError:  # the program that reads stdout has exited, such as `head` in `jaxgmm ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except Exception as error:
         if interruption.is_interrupted():
-            return _interrupted(arguments)
+            return print_error(interruption.sentence(), INTERRUPTED)
         sentence = refusal(error)
         if sentence is None or "--traceback" in argv:
             traceback.print_exception(error)
         if sentence is not None:
             return print_error(sentence, _REFUSED)
         return print_error(internal_error(error), _FAILED)
-
-
-def _interrupted(arguments: argparse.Namespace) -> int:
-    """Say that the command was interrupted and whether it can continue, and return its exit code."""
-    sentence = "interrupted: no more files were written"
-    kept = getattr(arguments, "resume", None) or getattr(arguments, "checkpoint", None)
-    if kept is not None and kept.is_file():
-        sentence += f", but the same command continues from '{kept}'"
-    return print_error(f"{sentence}.", INTERRUPTED)
 
 
 class _Parser(argparse.ArgumentParser):

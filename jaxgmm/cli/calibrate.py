@@ -11,6 +11,7 @@ import jax
 from ..studies.method_names import POSTERIOR_METHODS
 from ..validation import check_count
 from .arguments import add_covariance_type, add_output_options
+from .interruption import remember_file
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import command_record
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if arguments.resume is not None:
         check_output_file(arguments.resume, "--resume", force=True)  # an existing file is valid: calibrate only adds to it
+    remember_file(arguments.resume)
     from ..calibration.calibrate import calibrate
 
     options = {name: getattr(arguments, name) for name in (*_COUNTS, "covariance_type", "missing", "thin", "alpha")}

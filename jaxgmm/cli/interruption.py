@@ -8,12 +8,14 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import NoReturn
 
-from ..command_interrupt import exit_quietly
+from ..command_interrupt import INTERRUPTED, exit_quietly
 
 _GRACE = 2.0  # seconds after Ctrl-C; the main thread can end the command during this time
 _interrupted = threading.Event()
+_resumable: list[Path] = []  # the file from which the same command can continue, if the command writes such a file
 
 
 def stop_soon() -> None:
@@ -35,6 +37,22 @@ def stop_at_once() -> None:
     """Make Ctrl-C end the process at once, from the end of the command until the process has exited."""
     if signal.getsignal(signal.SIGINT) is _interrupt:
         signal.signal(signal.SIGINT, exit_quietly)
+
+
+def remember_file(path: Path | None) -> None:
+    """Remember the file from which the command can continue after Ctrl-C; None if the command writes no such file."""
+    _resumable[:] = [] if path is None else [path]
+
+
+def sentence() -> str:
+    """Return what the command says after Ctrl-C, and whether the same command can continue.
+
+    Example:
+        >>> sentence()
+        'interrupted: no more files were written.'
+    """
+    kept = [f", but the same command continues from '{path}'" for path in _resumable if path.is_file()]
+    return "".join(["interrupted: no more files were written", *kept, "."])
 
 
 def is_interrupted() -> bool:
@@ -65,11 +83,17 @@ def _watch(reader: int) -> None:
     while os.read(reader, 1) != bytes([signal.SIGINT]):
         pass
     time.sleep(_GRACE)
-    exit_quietly()
+    _end()
 
 
 def _end_if_interrupted(lost: sys.UnraisableHookArgs) -> None:
     """End the process after a KeyboardInterrupt during the deletion of an object, because Python ignores such an error."""
     if isinstance(lost.exc_value, KeyboardInterrupt):
-        exit_quietly()
+        _end()
     sys.__unraisablehook__(lost)
+
+
+def _end() -> NoReturn:
+    """Say that the command was interrupted, and end the process at once. The main thread may hold the lock of stderr."""
+    os.write(2, f"jaxgmm: {sentence()}\n".encode())
+    os._exit(INTERRUPTED)

@@ -13,6 +13,7 @@ from ..chunking import sample_rows
 from ..incomplete.observations import Observations, observations
 from ..validation import check_count
 from .data import check_rows
+from .interruption import remember_file
 from .memberships import check_labels_file, size_table, sizes_in_batches
 from .messages import print_progress, warnings_to_stderr
 from .outputs import output_paths, write_json
@@ -40,6 +41,7 @@ def fit_in_batches(arguments: argparse.Namespace) -> None:
             raise ValueError(f"{option} and --batch-rows were both given; {option} needs all data in memory: leave one out.")
     (path,) = output_paths(arguments, arguments.data, "json")
     check_labels_file(arguments)
+    remember_file(arguments.checkpoint)
     source = datasets.load(arguments.data) if arguments.data in datasets.NAMES else arguments.data
     choice = {"drop": arguments.drop, "delimiter": arguments.delimiter}
     batches = read_batches(source, arguments.batch_rows, arguments.columns, **choice)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from .arguments import add_output_options
+from .interruption import remember_file
 from .messages import print_progress, warnings_to_stderr
 from .outputs import check_output_file, output_paths, write_figure, write_json
 from .records import command_record
@@ -45,8 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     design = Design.from_toml(arguments.design)
     csv_path, json_path, figure_path = output_paths(arguments, arguments.design, "csv", "json", "png")
-    kept = arguments.resume = arguments.resume or csv_path.with_suffix(".npz")
+    kept = arguments.resume or csv_path.with_suffix(".npz")
     check_output_file(kept, "--resume", force=True)  # an existing file is valid: the study only adds to it
+    remember_file(kept)
     total = design.num_cells * design.num_datasets
     print_progress(f"{total} data sets in {design.num_cells} cells, methods {', '.join(design.methods)}, batches in {kept}")
     with warnings_to_stderr():

@@ -29,10 +29,11 @@ def stopped(code, after):
 def test_it_ends_soon(work):
     """In Python at once, even if a library changes the error; in code that does not return to Python, after a few seconds.
 
-    No process waits for a rehearsal, here one that never ends.
+    No process waits for a rehearsal, here one that never ends. The sentence names the file from which the command
+    continues.
     """
     code = f"""
-import ctypes, sys, time, threading
+import ctypes, pathlib, sys, time, threading
 import jaxgmm.cli as cli
 from jaxgmm.cli.rehearsal import Rehearsal
 cli.interruption._GRACE = 0.3
@@ -46,6 +47,7 @@ def change():
         raise RuntimeError("a callback failed")
 def run(arguments):
     Rehearsal(threading.Event().wait)
+    cli.interruption.remember_file(pathlib.Path({__file__!r}))
     print("started", flush=True)
     {work}
 cli.fit.run = run
@@ -54,7 +56,7 @@ sys.exit(cli.main())
 """
     returncode, err, seconds = stopped(code, "started")
     assert returncode == 130
-    assert err == "jaxgmm: interrupted: no more files were written.\n"
+    assert err == f"jaxgmm: interrupted: no more files were written, but the same command continues from '{__file__}'.\n"
     assert seconds < 20
 
 
@@ -68,7 +70,7 @@ def test_interrupts_that_are_ignored_stay_ignored(monkeypatch):
 def test_an_interrupt_that_python_ignores_ends_the_process(monkeypatch):
     """Python ignores errors that are raised while it deletes an object; errors other than an interrupt are shown as usual."""
     ends = []
-    monkeypatch.setattr(interruption, "exit_quietly", lambda: ends.append(1))
+    monkeypatch.setattr(interruption, "_end", lambda: ends.append(1))
     monkeypatch.setattr(sys, "__unraisablehook__", ends.append)
     for value in (KeyboardInterrupt(), ValueError()):
         interruption._end_if_interrupted(SimpleNamespace(exc_value=value))
