@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,8 @@ def with_mathml(text: str) -> str:
 def notebook_page(name: str) -> tuple[str, dict[str, bytes]]:
     """Return a notebook as Markdown, and its pictures by their paths relative to the page.
 
-    If the environment variable EXECUTE_NOTEBOOKS is set, the notebook is run first, which takes up to a minute.
+    If the environment variable EXECUTE_NOTEBOOKS is set, the notebook is run first, which can take minutes. It runs in a
+    temporary folder, because some notebooks write files.
     """
     from nbclient import NotebookClient
     from nbconvert import MarkdownExporter
@@ -86,7 +88,8 @@ def notebook_page(name: str) -> tuple[str, dict[str, bytes]]:
         if cell["cell_type"] == "markdown":
             cell["source"] = with_mathml(cell["source"])
     if os.environ.get("EXECUTE_NOTEBOOKS"):
-        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": NOTEBOOKS}}).execute()
+        with tempfile.TemporaryDirectory() as folder:
+            NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
     resources = {"unique_key": name, "output_files_dir": f"{name}_files"}
     text, resources = MarkdownExporter().from_notebook_node(notebook, resources=resources)
     title, _, rest = text.partition("\n")
