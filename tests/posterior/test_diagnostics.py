@@ -3,8 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from jaxgmm.posterior.diagnostics import (
+    _average_ranks,
     e_bfmi,
     ess_bulk,
     ess_mean,
@@ -152,3 +154,10 @@ def test_split_rhat_in_jax():
     assert float(split_rhat(jnp.asarray(draws + np.arange(4)[:, None]))) > 1.3
     np.testing.assert_array_equal(split_rhat(jnp.ones((2, 4, 3))), [1, 1])
     assert rhat_limit(100) > rhat_limit(1000) > 1.05
+
+
+def test_ranks_are_those_of_scipy():
+    """Equal values share the average of their ranks."""
+    rng = np.random.default_rng(0)
+    for values in (rng.normal(size=(50, 3)), rng.integers(0, 5, (51, 4)).astype(np.float32), np.zeros((7, 2)), np.ones((1, 1))):
+        np.testing.assert_array_equal(_average_ranks(values), rankdata(values, axis=0))
