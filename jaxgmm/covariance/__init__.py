@@ -211,11 +211,10 @@ def to_dense(
 ) -> np.ndarray | jax.Array:
     """Return the covariance matrices of all components, (..., K, D, D); if `covariances` is a NumPy array, so is the result."""
     xp = np if isinstance(covariances, np.ndarray) else jnp
-    if is_dense(covariance_type):
-        batch = covariances.shape[:-3]
-        return xp.broadcast_to(covariances, (*batch, num_components, num_features, num_features))
-    diagonal = variances(covariances, covariance_type, num_features)
-    return diagonal[..., None] * xp.eye(num_features, dtype=diagonal.dtype)
+    if not is_dense(covariance_type):
+        diagonal = variances(covariances, covariance_type, num_features)
+        covariances = diagonal[..., None] * xp.eye(num_features, dtype=diagonal.dtype)
+    return xp.broadcast_to(covariances, (*covariances.shape[:-3], num_components, num_features, num_features))
 
 
 def from_dense(matrices: jax.Array, covariance_type: str, weights: jax.Array) -> jax.Array:

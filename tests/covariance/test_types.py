@@ -70,6 +70,8 @@ def test_storage(name):
     scatters = jnp.ones((k, d, d) if covariance_types.is_dense(name) else (k, d))
     assert (covariance.pool(scatters, name) / covariance.pool_counts(jnp.ones(k), name)).shape == shape
     assert covariance.permute(jnp.zeros(shape), jnp.array([2, 0, 1]), name).shape == shape
+    assert covariance.to_dense(np.ones(shape), name, k, d).shape == (k, d, d)
+    assert covariance.to_dense(np.ones((2, *shape)), name, k, d).shape == (2, k, d, d)
     assert (shape[0] == 1) == covariance_types.is_shared(name)
     assert covariance_types.prior_scale_shape(name, d) == ({1: ()}.get(shape[1], shape[1:]))
     expected = {"EII": 4, "EEI": 4, "tied": 8, "VEE": 8, "EVE": 8, "VVE": 8, "diag": 2, "spherical": 2, "VEI": 2, "EVI": 2}
