@@ -242,7 +242,7 @@ def _checked(call):
 
 
 # by default only these run, because the others are parts of them or run nearly the same code
-WITH_THEIR_PARTS = ("sample", "m_step, prior", "fit, prior", "fit, accelerate", "condition", "fit_restarts", "bic", "gibbs")
+WITH_THEIR_PARTS = ("sample", "m_step, prior", "fit, prior", "fit, accelerate", "condition", "bic", "gibbs")
 
 
 @pytest.mark.parametrize("name", slow_unless([*CORE, *OTHERS], WITH_THEIR_PARTS))

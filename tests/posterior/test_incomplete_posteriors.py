@@ -81,8 +81,9 @@ def two_clusters(dtype=float, *, noise=True):
     return jaxgmm.observations(x.astype(dtype), noise=np.full(2, 0.1) if noise else None)
 
 
+@pytest.mark.slow  # test_replicates.py and test_bootstrap.py have its parts
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("scheme", slow_unless(SCHEMES, ("nonparametric",)))
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_bootstrap_fits_each_replicate(scheme):
     """Each draw is the fit of its replicate, made here from the same random numbers, and its density is that of the data."""
     rows = two_clusters()

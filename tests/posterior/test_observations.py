@@ -97,6 +97,7 @@ def test_gibbs_sums_have_the_means_of_em(kind):
         assert (abs(found.mean(0) - mean) <= 5 * found.std(0) / np.sqrt(1000) + 1e-9).all()
 
 
+@pytest.mark.slow  # the density and the change of units above are its parts
 @pytest.mark.usefixtures("x64")
 def test_laplace_density_is_that_of_the_rows():
     """The log densities of a posterior's draws belong to the observed values in data units."""

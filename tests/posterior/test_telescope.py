@@ -130,6 +130,7 @@ def test_weights_repeat_rows_and_zero_silences():
     assert np.abs(standard_errors(posterior, exact)).max() < 5
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_give_the_same_draws(posterior):
     """A data set that fails does not affect the others; the prior may have any number of equal concentrations."""
     concentrations = jnp.array([[1.5, 1.5], [1.5, 1.5], [1.0, 2.0]])

@@ -13,6 +13,8 @@ import jaxgmm
 from jaxgmm.comparison.verdict import Finding, Verdict
 from jaxgmm.posterior.result import Posterior
 
+from helpers import slow_unless
+
 NASTY = "<script>alert('$x$')</script> & \"kg\""
 VOID = {"meta", "img", "br", "link"}
 
@@ -126,7 +128,10 @@ def test_it_says_what_the_comparison_says(written, parts):
     assert jax.__version__ in words
 
 
-@pytest.mark.parametrize(("verdict", "grade"), [("agree", "good"), ("unconfirmed", "mixed"), ("chains unmixed", "bad")])
+GRADES = [("agree", "good"), ("unconfirmed", "mixed"), ("chains unmixed", "bad")]
+
+
+@pytest.mark.parametrize(("verdict", "grade"), slow_unless(GRADES, GRADES[:2]))
 def test_only_agreement_is_green(parts, tmp_path, verdict, grade):
     fit, x, comparison = parts
     findings = (Finding(Verdict(verdict), "Because."),)

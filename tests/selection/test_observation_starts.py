@@ -26,6 +26,7 @@ def some_rows(dtype=float, *, labelled=False):
         return jaxgmm.observations(x.astype(dtype), labels=labels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_criteria_are_those_of_the_fits():
     """Each value is the criterion of its fit, the fit is that of EM from the clusters, and N has no empty row."""

@@ -80,8 +80,11 @@ def many(key, posterior, x, weight, is_drawn, mode):
     return jaxgmm.log_evidence(key, draws, x, sample_weight=weight, num_samples=8000, num_modes=2, modes=modes)
 
 
+@pytest.mark.slow
 def test_two_components_against_all_allocations():
-    """Groups that are separated or overlap, padding, labels identified by the prior, NaN in the data, and empty components.
+    """Whole estimates; by default, one component in test_observations.py, and the parts of an estimate in the other files.
+
+    Groups that are separated or overlap, padding, labels identified by the prior, NaN in the data, and empty components.
 
     A draw may have a weight that was rounded to 0. Empty components follow priors that are vague or have c = 0.01. In the case
     "missed", the chains stay at one of two modes, and the other is given. The exact values are sums of 2^8 terms. |error| < 5

@@ -69,7 +69,7 @@ def half_normal_log_evidence(x, prior, weight):
     c, m, v, sd = (
         np.asarray(value, float) for value in (prior.weight_concentration, prior.mean[0], prior.mean_covariance, prior.scale.sd)
     )
-    nodes, areas = np.polynomial.legendre.leggauss(400)
+    nodes, areas = np.polynomial.legendre.leggauss(200)
     sigma = 6 * sd * (nodes + 1) / 2
     density = 6 * sd / 2 * areas * np.sqrt(2 / np.pi) / sd * np.exp(-0.5 * (sigma / sd) ** 2)
 
