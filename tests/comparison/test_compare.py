@@ -254,7 +254,7 @@ def separated():
     posteriors = {
         "gibbs": jaxgmm.gibbs(key, fit.mixture, x, prior, num_samples=500, sample_weight=np.ones(150)),
         "by laplace": jaxgmm.laplace(key, fit.mixture, x, prior, num_samples=1000, sample_weight=np.ones(150)),
-        "bootstrap": jaxgmm.bootstrap(key, fit.mixture, x, prior, num_samples=500, num_chains=4, tol=1e-6),
+        "bootstrap": jaxgmm.bootstrap(key, fit.mixture, x, prior, num_samples=150, num_chains=4, tol=1e-6),
     }
     return x, fit, posteriors, compare_everything(fit, posteriors, x, feature_names=["length"], sample_weight=np.ones(150))
 

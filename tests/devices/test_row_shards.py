@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-_QUICK = ["fit", "log_prob", "log_prob observations", "initialize"]
+_QUICK = ["fit", "log_prob", "log_prob observations"]
 _SLOW = ["e_step", "fit unweighted", "predict", "responsibilities", "bic", "aic", "icl", "default_prior", "fit_many"]
-_SLOW += ["initialize unweighted", "fit_restarts", "standard_errors", "laplace", "gibbs"]
+_SLOW += ["initialize", "initialize unweighted", "fit_restarts", "standard_errors", "laplace", "gibbs"]
 _SLOW += ["fit observations", "e_step observations", "default_prior observations", "standard_errors observations"]
 _SLOW += ["laplace observations", "gibbs observations"]
 _SLOW += ["gibbs unweighted", "nuts", "derivatives", "log_evidence", "gibbs chains", "nuts chains"]
