@@ -327,7 +327,7 @@ WITHOUT_ROWS = {
 }
 
 
-@pytest.mark.parametrize("form", slow_unless(WITHOUT_ROWS, ("a list", "a stack and a key")))
+@pytest.mark.parametrize("form", slow_unless(WITHOUT_ROWS, ("a list", "a stack of JAX")))
 def test_data_sets_without_rows(form):
     """They are EMPTY_DATA in every form that fit_many takes."""
     starts = jax.tree.map(lambda leaf: np.stack([leaf] * 2), start_of(K))

@@ -128,7 +128,7 @@ def cases(names, weighted, are_slow=lambda name: name in LONG):
     return [pytest.param(name, weighted, marks=[pytest.mark.slow] * are_slow(name)) for name in names]
 
 
-PLAIN = cases(FUNCTIONS, False, lambda name: name in LONG[1:] or name == "bootstrap, parametric")
+PLAIN = cases(FUNCTIONS, False, lambda name: name in LONG[1:] or name in ("bootstrap, parametric", "select"))
 # functions that call others of these, and would compile once more without padding
 COMPOSED = ("fit_restarts", "fit_many", "standard_errors", "laplace", "select", "bootstrap, parametric")
 RESULTS = cases(FUNCTIONS, False, lambda name: name in LONG[3:] + COMPOSED)

@@ -168,8 +168,11 @@ def test_one_compilation_inside_jit():
     assert len(values) > 1
 
 
+@pytest.mark.slow
 def test_keys_and_starts_vmap():
-    """vmap works over the keys of starts, over the starts of fits and over the mixtures of densities."""
+    """In test_restarts.py, `test_result_is_the_best_of_single_fits` vmaps restarts by default.
+
+    vmap works over the keys of starts, over the starts of fits and over the mixtures of densities."""
     x = jnp.asarray(random_data(0, n=N, d=D), jnp.float32)
     keys = jax.random.split(jax.random.key(0), 3)
     fits = jax.jit(

@@ -53,8 +53,9 @@ def test_any_number_of_steps(problems, max_iter, x64):
     np.testing.assert_array_equal(found.history[:, -1], found.objective)
 
 
+@pytest.mark.slow
 def test_history_can_be_omitted(problems, x64):
-    """Without a history the other fields do not change."""
+    """Without a history the other fields do not change; by default, `test_inside_jit` of fit_many omits it."""
     starts, problem, _ = problems
     both = [
         fit_batch(starts, problem, jnp.array(TOL), jnp.array(SIZE), Options(MAX_ITER, False, None, history), 8)
