@@ -155,7 +155,7 @@ def _calibrate_one(config: SBCConfig, key: jax.Array, prior: MixturePrior) -> di
     key_truth, key_data, key_start, key_draws, key_ties = jax.random.split(key, 5)
     truth = sample_prior(key_truth, prior, num_samples=1, **model)[0]
     x, _ = sample(key_data, truth, config.num_observations)
-    # Some generators make the keys of split by fold_in, so that a number below 5 would give one of the keys above.
+    # For some generators, `split` uses `fold_in`, so a number below 5 would give one of the keys above again.
     x = with_missing_values(jax.random.fold_in(key, 5), x, config.missing)
     mode_prior = prior if config.has_mode else None
     em = fit(initialize(key_start, x, **model), x, mode_prior)
