@@ -32,7 +32,7 @@ LAYERS = [
     "priors.interface priors.conjugate priors.independent priors.functions priors.defaults inputs merging selection.criteria",
     "em.result em.kernels em.incomplete_sums em.moments em.m_step em.acceleration em.implicit em.problem em.loop "
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
-    "em.k_means em.incomplete_start em.initialization em.restart_starts em.batch.batched_loop "
+    "em.k_means em.incomplete_start em.initialization em.start_race em.restart_starts em.batch.batched_loop "
     "em.batch.observation_sets em.batch.data_sets em.batch.input_forms em.batch.threads em.batch.fit_many "
     "em.batch.restarts em.stream.observed_rows em.stream.batches em.stream.sums em.stream.passes em.stream.online "
     "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.observed_run em.stream.fit_batches "

@@ -33,6 +33,7 @@ from ..validation import check_choice, check_count, check_key
 from .assignments import mixture_of_groups, weighted_data
 from .incomplete_start import labelled_clusters, mixture_of_clusters
 from .k_means import MAX_LLOYD_STEPS, cluster, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
+from .result import holds_too_few
 from .single_normal import incomplete_data
 
 METHODS = tuple(MAX_LLOYD_STEPS)
@@ -285,5 +286,5 @@ def _cluster_log_likelihood(
     joint, _ = log_joint(safe_log(count / total), means, factors, points, kind)  # (K, N)
     top = joint.max(0)
     likelihood = weight @ (top + jnp.log(jnp.exp(joint - top).sum(0))) / total
-    few = ((count < covariance_types.fewest_points(kind, d)) & (jnp.arange(len(centers)) < num_present)).any()
+    few = (holds_too_few(count, covariance_types.fewest_points(kind, d)) & (jnp.arange(len(centers)) < num_present)).any()
     return jnp.where(few | jnp.isnan(likelihood), -jnp.inf, likelihood)

@@ -28,7 +28,7 @@ from .incomplete_sums import IncompleteData, IncompleteRows, incomplete_componen
 from .kernels import Rows, component_sums, quadratic_error
 from .m_step import PSEUDO_COUNT, Regularisation, maximize, pseudo_count
 from .problem import CenteredProblem
-from .result import ComponentStatus, Fit, Status
+from .result import ComponentStatus, Fit, Status, holds_too_few
 
 _RUNNING = -1
 # a decrease of the objective is reported if it exceeds this multiple of the rounding error; decreases of up to 5 rounding
@@ -265,7 +265,7 @@ def component_status(problem: CenteredProblem, mixture: Mixture, count: jax.Arra
     covariance_type, d = mixture.covariance_type, mixture.num_features
     status = jnp.full(count.shape, ComponentStatus.OK)
     if problem.prior is None:
-        status = jnp.where(count < fewest_points(problem), ComponentStatus.FEW_POINTS, status)
+        status = jnp.where(holds_too_few(count, fewest_points(problem)), ComponentStatus.FEW_POINTS, status)
         if problem.reg_covar is None:
             holders = count
             if problem.member is not None:

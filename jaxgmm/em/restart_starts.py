@@ -9,11 +9,7 @@ coordinates, which are standardised, whitened, or projected on a random line. Th
 distances, which makes outliers less likely as seeds. In the seventh candidate, all components start with the covariance of all
 data, and their means are nearly equal.
 
-The likelihood after short runs of EM tells which candidates are promising ("small EM": Biernacki, Celeux & Govaert 2003). All
-candidates take a few steps. The better ones take more steps, and the best of these are fitted to the end. A candidate stops
-when its likelihood has settled, so the longer runs cost little if EM is fast. If several candidates reach the same solution,
-only one of them is used. If a component of a candidate degenerates, a sound candidate takes its place, even if the sound
-candidate was left out earlier.
+The likelihood after short runs of EM shows which candidates are promising (`start_race`). Only the best are fitted to the end.
 """
 
 from __future__ import annotations
@@ -28,28 +24,19 @@ import jax
 import jax.numpy as jnp
 
 from .. import covariance, linalg
-from ..chunking import can_compare_starts, rows_per_chunk, short_run_rows, short_runs_per_batch
+from ..chunking import can_compare_starts, short_run_rows
 from ..covariance import types as covariance_types
 from ..covariance.estimates import Member
 from ..mixture import Mixture
 from ..priors.interface import MixturePrior
-from ..row_sums import Weight, nonzero, repeat_valid_row, vary_with, with_array
+from ..row_sums import Weight, nonzero, repeat_valid_row, with_array
 from .assignments import mixture_of_groups
 from .initialization import START_PSEUDO_COUNT, StartOptions, initialize_validated, standardise_features
 from .k_means import MAX_LLOYD_STEPS, lloyd, nearest_centers, num_trials, plus_plus_seeds, subsample
-from .kernels import Rows, whitened_component_sums
-from .loop import centered_m_step, component_status, fewest_points
 from .problem import CenteredProblem, EMProblem, prepare
-from .result import ComponentStatus
+from .start_race import SHORT_TOL, race
 
 _ALWAYS_FITTED = 5  # the number of starts that are fitted: this number, or half of the restarts if that is more
-# phases: the largest number of steps; how many candidates take them, as a multiple of the number of those that are fitted; and
-# the tolerance as a multiple of _SHORT_TOL. In the last phases, slow collapses are noticed, and other candidates take the
-# places of those that collapse.
-_PHASES = ((4, math.inf, 1), (16, 5, 1), (48, 2, 1), (48, 1, 1), (48, 1, 0.1))
-# nats per row: a run ends if its gain per step is below this number, and runs whose ends differ by less are the same
-_SHORT_TOL = 1e-5
-_HOPELESS = 0.05  # nats per row: a run that ends this far below the best is replaced by the best
 _FLAT = 1e-5  # this number is added to the diagonal of the correlation matrix, so that collinear columns can be whitened
 _ROWS = 2.0**-30  # with a cap as small as this, the seeds are random distinct rows; a power of two makes sums of caps exact
 _SPREAD = 0.2  # largest distance of the means of overlapping components from the mean of all data, in standard deviations
@@ -87,20 +74,6 @@ class _Numbers(NamedTuple):
     seeds: jax.Array
     directions: jax.Array
     means: jax.Array
-
-
-class _Runs(NamedTuple):
-    """M short runs of EM: the mixtures, with means relative to the centre of the data, and the values that rank them.
-
-    Attributes:
-        mixture: the mixtures after the last steps.
-        objective: the log-likelihood of the mixtures before the last steps, plus their log prior density if there is a prior.
-        unsound: whether a component is degenerate, or a number is not finite.
-    """
-
-    mixture: Mixture
-    objective: jax.Array
-    unsound: jax.Array
 
 
 def num_fitted(num_restarts: int) -> int:
@@ -153,10 +126,10 @@ def restart_starts(
     seeded = _seeded_starts(numbers, rows, weight, options, present)
     if member is not None:
         seeded = dataclasses.replace(seeded, covariance_type=member.wide_type)
-    problem = prepare(seeded, EMProblem(rows, weight, prior, None, member), jnp.asarray(_SHORT_TOL, x.dtype))
+    problem = prepare(seeded, EMProblem(rows, weight, prior, None, member), jnp.asarray(SHORT_TOL, x.dtype))
     overlapping = _overlapping_starts(numbers.means, problem, present)
     starts = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), problem.start, overlapping)
-    best = _race(starts, problem, num_fitted(num_restarts))
+    best = race(jax.random.fold_in(key_numbers, 1), starts, problem, num_fitted(num_restarts))
     return dataclasses.replace(best, means=best.means + problem.center)
 
 
@@ -218,67 +191,3 @@ def _overlapping_starts(numbers: jax.Array, problem: CenteredProblem, num_presen
     weights = jnp.where(jnp.arange(k) < num_present, 1 / num_present, 0).astype(numbers.dtype)
     covariances = jnp.broadcast_to(spread, (count, *problem.start.covariances.shape[1:]))
     return Mixture(jnp.broadcast_to(weights, (count, k)), means, covariances, kind)
-
-
-def _race(starts: Mixture, problem: CenteredProblem, num_wanted: int) -> Mixture:
-    """Make short runs of EM from starts (M,), keep only the better ones in each phase, and return the best (num_wanted,)."""
-    size = len(starts.weights)
-    width = min(size, short_runs_per_batch(problem.x.size * starts.num_components))
-    counts = jnp.array([min(size, num_wanted * factor) for _, factor, _ in _PHASES])
-    steps = jnp.array([most for most, _, _ in _PHASES])
-    tols = problem.tol * jnp.array([factor for _, _, factor in _PHASES], problem.x.dtype)
-    run = jax.vmap(lambda start, steps, tol: _short_run(start, steps, problem._replace(tol=tol)), in_axes=(0, None, None))
-
-    def one_phase(phase: jax.Array, runs: _Runs) -> _Runs:
-        def one_batch(batch: jax.Array, runs: _Runs) -> _Runs:
-            part = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, batch * width, width), runs.mixture)
-            new = run(part, steps[phase], tols[phase])
-            return jax.tree.map(lambda a, b: jax.lax.dynamic_update_slice_in_dim(a, b, batch * width, 0), runs, new)
-
-        runs = jax.lax.fori_loop(0, -(-counts[phase] // width), one_batch, runs)
-        order = _order(runs, jnp.arange(size) < counts[phase], problem.tol)
-        return jax.tree.map(lambda leaf: leaf[order], runs)
-
-    begin = vary_with(_Runs(starts, jnp.zeros(size, problem.x.dtype), jnp.zeros(size, bool)), starts, problem)
-    runs = jax.lax.fori_loop(0, len(_PHASES), one_phase, begin)
-    best = jax.tree.map(lambda leaf: leaf[:num_wanted], runs)
-    is_hopeless = best.objective < best.objective[0] - _HOPELESS * problem.total
-    index = jnp.where(is_hopeless | (best.unsound & ~best.unsound[0]), 0, jnp.arange(num_wanted))
-    return jax.tree.map(lambda leaf: leaf[index], best.mixture)
-
-
-def _order(runs: _Runs, took_part: jax.Array, tol: jax.Array) -> jax.Array:
-    """Return the order (M,) of the runs, the best first.
-
-    The order depends first on whether a run is sound, then on whether it took part in the last phase. Unsound runs are behind
-    all sound runs, even behind those that were left out earlier. Otherwise nothing sound would remain if all runs that took
-    part degenerated. If several runs reach the same objective, only the first of them keeps its rank, so that the result does
-    not depend on rounding. The others add nothing, and are placed behind all other sound runs that took part.
-    """
-    score, number = runs.objective, jnp.arange(len(took_part))
-    repeats = ((abs(score[:, None] - score) <= tol) & (number < number[:, None])).any(1)
-    return jnp.lexsort((-score, repeats, ~took_part, runs.unsound))
-
-
-def _short_run(start: Mixture, num_steps: jax.Array, problem: CenteredProblem) -> _Runs:
-    """Return the run of at most `num_steps` EM steps from a start."""
-    covariance_type, d = start.covariance_type, start.num_features
-    problem = problem._replace(start=start)
-    chunk = rows_per_chunk(start.num_components, d, start.means.dtype)
-    rows = Rows(problem.x, problem.weight, problem.center)
-
-    def one_step(state: tuple) -> tuple:
-        number, mixture, _, last, _ = state
-        factors = covariance.factorize(mixture.covariances, covariance_type, d)
-        sums, objective = whitened_component_sums(chunk, mixture, factors, rows)
-        if problem.prior is not None:
-            objective += problem.prior.log_density(mixture, factors, problem.start.weights > 0)
-        return number + 1, centered_m_step(problem, mixture, sums), sums.count, objective, abs(objective - last) > problem.tol
-
-    begin = vary_with((jnp.array(0), start, start.weights, -jnp.inf + problem.total, jnp.array(True)), start, problem)
-    end = jax.lax.while_loop(lambda state: (state[0] < num_steps) & state[-1], one_step, begin)
-    _, mixture, count, objective, _ = end
-    status = component_status(problem, mixture, count)
-    degenerate = (status == ComponentStatus.FEW_POINTS) | (status == ComponentStatus.AT_FLOOR)
-    can_degenerate = jnp.asarray(fewest_points(problem)) > 0
-    return _Runs(mixture, objective, ~jnp.isfinite(objective) | (can_degenerate & degenerate.any()))

@@ -249,8 +249,16 @@ def has_degenerate_component(fits: Fit, total: jax.Array | np.ndarray, fewest: j
         if not number:
             return jnp.zeros(mixture.batch_shape, bool)
         fewest = jnp.asarray(number)
-    few = (mixture.weights > 0) & (mixture.weights * total[..., None] < fewest)
+    few = (mixture.weights > 0) & holds_too_few(mixture.weights * total[..., None], fewest)
     return (fewest > 0) & (few | (fits.component_status == ComponentStatus.AT_FLOOR)).any(-1)
+
+
+def holds_too_few(count: jax.Array, fewest: jax.Array | int) -> jax.Array:
+    """Return whether numbers of points are below the smallest number allowed, by more than rounding can explain.
+
+    A component that holds exactly as many points as are needed would otherwise be judged by the last digit of its weight.
+    """
+    return count < fewest * (1 - jnp.sqrt(jnp.finfo(count.dtype).eps))
 
 
 def _names_of(codes: Any, kind: type[StatusEnum]) -> np.ndarray:

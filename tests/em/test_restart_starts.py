@@ -1,6 +1,5 @@
-"""Starts of restarts: data on which k-means++ alone fails, the kinds of candidates, and the race between candidates."""
+"""Starts of restarts: data on which k-means++ alone fails, and the kinds of candidates."""
 
-import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -11,27 +10,13 @@ import pytest
 
 import jaxgmm
 from jaxgmm.em.initialization import StartOptions, standardise_features
-from jaxgmm.em.problem import EMProblem, prepare
-from jaxgmm.em.restart_starts import (
-    _coordinate_maps,
-    _draw_numbers,
-    _Kind,
-    _order,
-    _race,
-    _Runs,
-    _short_run,
-    num_fitted,
-    restart_starts,
-)
+from jaxgmm.em.restart_starts import _coordinate_maps, _draw_numbers, _Kind, num_fitted, restart_starts
 from jaxgmm.em.result import is_sound
 
 from helpers import (
     COVARIANCE_TYPES,
     assert_mixtures_close,
-    log_prior,
-    log_prob,
     random_data,
-    random_prior,
     random_weight,
     slow_unless,
 )
@@ -201,44 +186,3 @@ def test_collinear_and_constant_columns():
     x = jnp.asarray(np.column_stack([X, X.sum(1), np.ones(60)]), jnp.float32)
     starts = starts_of(jax.random.key(0), x)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(starts))
-
-
-def test_the_race_keeps_the_best_sound_start(x64):
-    """A start at a sound optimum wins against worse ones and against a spike, whose likelihood is larger."""
-    starts = starts_of(jax.random.key(0), jnp.asarray(X))
-    fits = [jaxgmm.fit(starts[i], X) for i in range(4)]
-    best = jax.tree.map(np.array, max(fits, key=lambda fit: float(fit.objective)).mixture)
-    spike = jax.tree.map(np.copy, best)
-    spike.means[0], spike.covariances[0] = X[0], 1e-9 * np.eye(2)
-    poor = dataclasses.replace(best, means=best.means[:, ::-1])
-    stack = jax.tree.map(lambda *leaves: np.stack(leaves), spike, poor, poor, spike, poor, poor, best, spike)
-
-    @jax.jit
-    def run(stack, x):
-        problem = prepare(stack, EMProblem(x, jnp.ones(60), None, None), jnp.asarray(1e-5))
-        winner = _race(problem.start, problem, 1)[0]
-        return dataclasses.replace(winner, means=winner.means + problem.center)
-
-    assert_mixtures_close(run(stack, X), best, 1e-2)
-
-
-def test_the_race_takes_the_prior_into_account(x64):
-    """Runs are ranked by the objective of the fits, which is the log-likelihood plus the log prior density."""
-    prior = random_prior(1, "full", k=3, d=2)
-    starts = starts_of(jax.random.key(0), jnp.asarray(X))
-
-    @jax.jit
-    def run(starts, x):
-        problem = prepare(starts, EMProblem(x, jnp.ones(60), prior, None), jnp.asarray(1e-5))
-        return jax.vmap(lambda start: _short_run(start, jnp.array(1), problem))(problem.start)
-
-    expected = log_prob(starts, X).sum(1) + log_prior(starts, prior)
-    np.testing.assert_allclose(run(starts, X).objective, expected, rtol=1e-10)
-
-
-def test_order_of_runs():
-    """Sound runs come first, and of several with the same end only the first; then repeats, those left out, unsound runs."""
-    score = jnp.array([3.0, 5.0, 5.1, jnp.nan, 9.0, 4.0, 7.0])
-    unsound = jnp.arange(7) // 3 == 1
-    order = _order(_Runs(None, score, unsound.at[5].set(False)), jnp.arange(7) < 6, jnp.asarray(0.2))
-    np.testing.assert_array_equal(order, [1, 5, 0, 2, 6, 4, 3])

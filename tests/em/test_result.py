@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxgmm
 from jaxgmm import ComponentStatus, Fit, Status
+from jaxgmm.em.loop import component_status
+from jaxgmm.em.problem import EMProblem, prepare
 from jaxgmm.em.result import is_sound, unsoundness, unsoundness_of
 
 from helpers import random_mixture
@@ -90,3 +93,17 @@ def test_a_fit_with_one_number_that_is_not_finite_is_unsound(broken):
     np.testing.assert_array_equal(is_sound(fits, total), [True, False])
     np.testing.assert_array_equal(jax.jit(is_sound)(fits, total), [True, False])
     np.testing.assert_array_equal(jax.vmap(unsoundness_of, in_axes=(0, None))(fits, total), unsoundness_of(fits, total))
+
+
+def test_rounding_does_not_decide_whether_points_are_too_few(x64):
+    """A component that holds exactly as many points as its covariance needs is sound, even if rounding lowers its weight."""
+    x = jnp.array([0.0, 0.1, 0.2, 0.4, 900.0, 1000.0])[:, None]
+    start = jaxgmm.from_labels(x, [0, 0, 0, 0, 1, 1], num_components=2, covariance_type="diag")
+    fit = jaxgmm.fit(start, x)
+    total = jnp.asarray(6.0)
+    for change, sound in ((0, True), (-1e-12, True), (-1e-3, False)):
+        weights = fit.mixture.weights.at[1].set((2 + change) / 6)
+        assert is_sound(dataclasses.replace(fit, mixture=dataclasses.replace(fit.mixture, weights=weights)), total) == sound
+    problem = prepare(fit.mixture, EMProblem(x, jnp.ones(6), None, None), jnp.asarray(1e-8))
+    for change, status in ((-1e-12, ComponentStatus.OK), (-1e-3, ComponentStatus.FEW_POINTS)):
+        assert component_status(problem, fit.mixture, jnp.array([4.0, 2 + change]))[1] == status

@@ -56,9 +56,10 @@ def fit_restarts(
     them assign each row to the nearest of K rows that are drawn by k-means++ or at random. These six differ in the distance,
     which is computed from standardised features, by Mahalanobis, or along a random direction, and in its upper limit, which
     makes outliers less likely to be drawn. In the seventh, the components overlap almost completely. All candidates take a few
-    EM steps, on at most 512 rows (or eight rows for each parameter, if that is more), and the better ones take more. Five
-    candidates, or half of num_restarts if that is more, are fitted to the end: the best ones that differ from each other. If a
-    component of a candidate degenerates in its first steps, the next best candidate takes its place.
+    EM steps, on at most 512 rows (or eight rows for each parameter, if that is more), and the better ones take more. In
+    between, variants of the better ones replace the others: in a variant, one component begins anew at a random row.
+    Five candidates, or half of num_restarts if that is more, are fitted to the end: the best ones that differ from each other.
+    If a component of a candidate degenerates in its first steps, the next best candidate takes its place.
 
     The best fit has the largest objective among the sound fits. A fit is sound if EM converged or ran out of steps, all numbers
     are finite, and no component is degenerate. A component is degenerate if it holds fewer than D + 1 points (2 points for diag
