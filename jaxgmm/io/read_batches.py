@@ -136,7 +136,9 @@ class _Npy(_Sliced):
         try:
             return np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"'{self.path}' is not an npy file, or is truncated: {str(error).rstrip('.')}.") from error
+            # of files in other formats, NumPy says that they may hold pickled objects, and how to load these
+            reason = "NumPy finds no array in it" if "pickle" in str(error) else str(error).rstrip(".")
+            raise ValueError(f"'{self.path}' is not an npy file, or is truncated: {reason}.") from error
 
     def _slice(self, begin: int, end: int) -> np.ndarray:
         """Return the rows from `begin` to `end` - 1."""

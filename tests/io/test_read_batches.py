@@ -64,6 +64,13 @@ def test_parquet_files(tmp_path):
         jaxgmm.read_batches(tmp_path / "x.parquet", 4)
 
 
+def test_other_files_are_no_npy_files(tmp_path):
+    """The message does not repeat NumPy's advice to load pickled objects."""
+    (tmp_path / "x.npy").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"x\.npy' is not an npy file, or is truncated: NumPy finds no array in it\."):
+        jaxgmm.read_batches(tmp_path / "x.npy", 3)
+
+
 def test_damaged_files_are_refused(npy, tmp_path):
     batches = jaxgmm.read_batches(npy, 3)
     whole = npy.read_bytes()

@@ -111,6 +111,7 @@ def test_invalid_batches_are_named(batches, message):
         (iter([X]), "list_iterator, an iterator, which can be read only once"),
         (lambda: ONCE, "same iterator twice"),
         (X, "batches is one ndarray; a list of batches was expected"),
+        (jaxgmm.observations(X), "batches is one Observations; a list of batches was expected"),
         ("x.npy", r"give jaxgmm.read_batches\(name, rows\)"),
         (3, "batches is int"),
         (lambda: 3, r"batches\(\) is int"),
