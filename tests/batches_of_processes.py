@@ -5,6 +5,7 @@ messages of errors to its own file in the folder. The first process compares the
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 import sys
@@ -94,6 +95,34 @@ class Process:
         second = jaxgmm.fit_batches(self.start, self.batches, checkpoint=path, **OPTIONS)
         return [digest(first), digest(second)]
 
+    def observed(self):
+        """Return hashes of a start and of fits of incomplete rows, one of which continues after errors in one process."""
+        x = np.where((np.arange(200)[:, None] + np.arange(2)) % 5 == 0, np.nan, self.x)
+        ends = np.cumsum([0, *(len(part) for part, _ in self.batches)]) + (0 if self.number == 0 else 100)
+        parts = [jaxgmm.observations(x[a:b]) for a, b in itertools.pairwise(ends)]
+        start = jaxgmm.initialize_batches(jax.random.key(0), parts, num_components=2)
+        fit = jaxgmm.fit_batches(self.start, parts, **OPTIONS)
+        if self.number == 0:
+            whole = jaxgmm.observations(x)
+            np.testing.assert_allclose(fit.history, jaxgmm.fit(self.start, whole, **OPTIONS).history, rtol=1e-10)
+            expected = jaxgmm.initialize(jax.random.key(0), whole, num_components=2)
+            np.testing.assert_allclose(start.means, expected.means, rtol=1e-9)
+        path = self.folder / "observed.npz"
+        for place in (2, 3, 2):  # in the fit of one component twice, and in the fit itself
+            passes = []
+
+            def failing(passes=passes, place=place):
+                passes.append(None)
+                for i, part in enumerate(parts):
+                    if self.number == self.count - 1 and len(passes) == place and i == 1:
+                        raise ValueError("no more rows")
+                    yield part
+
+            assert "no more rows" in message(lambda: jaxgmm.fit_batches(self.start, failing, checkpoint=path, **OPTIONS))
+        again = jaxgmm.fit_batches(self.start, parts, checkpoint=path, **OPTIONS)
+        assert digest(again) == digest(fit)
+        return [digest(start), digest(fit)]
+
     def errors(self):
         """Return the messages of calls that one process makes wrongly."""
         is_last = self.number == self.count - 1
@@ -118,7 +147,7 @@ def main(folder, port, count, number, extent):
     process = Process(folder, int(count), int(number))
     hashes = process.results()
     if extent == "all":
-        hashes += process.resumed() + process.starts()
+        hashes += process.resumed() + process.starts() + process.observed()
     found = hashes, process.errors()
     Path(folder, f"{number}.json").write_text(json.dumps(found))
 
