@@ -177,6 +177,7 @@ def test_everything_that_takes_a_fit(code, x64, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The draws come from the normal approximation")
 @pytest.mark.parametrize("code", NEW)
 def test_everything_that_takes_a_posterior(code, tmp_path):
     """In float32, draws are relabelled, compared, plotted, saved and averaged; so are those given rows with missing values."""
