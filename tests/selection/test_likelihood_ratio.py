@@ -65,7 +65,7 @@ def pairs(statistic):
 
 
 def test_replicates_without_a_sound_fit_are_left_out():
-    search = _Search(1, None, 2, {})
+    search = _Search(1, None, 2, 2, {})
     with pytest.warns(RuntimeWarning, match="2 of 6 replicates have no sound fit"):
         found = _collect(pairs(3.0), np.array([1.0, np.nan, 4.0, 3.0, np.nan, 2.0]), search)
     assert (found.p_value, found.num_rejected, found.num_negative) == (3 / 5, 2, 0)
