@@ -67,6 +67,7 @@ COMMAND_PHRASES = {
     "leave reg_covar at None, raise it, use a prior, fewer components or a simpler covariance_type": "use fewer components "
     "(-k) or a simpler --covariance-type",
     "clean or rescale them, or give such rows sample_weight 0": "clean or rescale them",
+    "If NaN stands for missing values, use jaxgmm.observations": "If empty cells are missing values, use --missing",
     "Start EM from it": "Run EM with more starts (--restarts 50) or another --seed",
     "use float64, a prior, or fewer components": "set the environment variable JAX_ENABLE_X64=1, or use fewer components (-k)",
 }

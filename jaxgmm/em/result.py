@@ -258,7 +258,8 @@ def holds_too_few(count: jax.Array, fewest: jax.Array | int) -> jax.Array:
 
     A component that holds exactly as many points as are needed would otherwise be judged by the last digit of its weight.
     """
-    return count < fewest * (1 - jnp.sqrt(jnp.finfo(count.dtype).eps))
+    allowance = 1 - float(jnp.finfo(count.dtype).eps) ** 0.5
+    return count < allowance * jnp.asarray(fewest, count.dtype)
 
 
 def _names_of(codes: Any, kind: type[StatusEnum]) -> np.ndarray:

@@ -157,7 +157,7 @@ def _swap_component(run: _Runs, swap: jax.Array, problem: CenteredProblem) -> Mi
     number = jnp.arange(mixture.num_components)
     may_move = (mixture.weights > 0) & (number != split)
     degenerate = may_move & run.degenerate
-    ranks = jnp.cumsum(jnp.where(degenerate.any(), degenerate, may_move))
+    ranks = jnp.cumsum(jnp.where(degenerate.any(), degenerate, may_move).astype(swap.dtype))
     is_moved = number == jnp.searchsorted(ranks, swap[1] * ranks[-1], side="right")  # all False if no component may move
     copy = permute_components(mixture, jnp.where(is_moved, split, number))
     weights = jnp.where(is_moved | (is_moved.any() & (number == split)), 0.5, 1) * copy.weights
