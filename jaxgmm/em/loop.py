@@ -177,6 +177,7 @@ def evaluate(mixture: Mixture, problem: CenteredProblem, chunk_size: int | None)
     covariance_type, d = mixture.covariance_type, mixture.num_features
     factors = covariance.factorize(mixture.covariances, covariance_type, d)
     if isinstance(problem.x, IncompleteData):
+        assert problem.x.rows is not None  # only batches from disk come without rows
         incomplete = IncompleteRows(problem.x.rows, problem.weight, problem.center)
         sums, log_likelihood = incomplete_component_sums(mixture, factors, incomplete, chunk_size)
     else:

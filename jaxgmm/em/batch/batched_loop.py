@@ -70,6 +70,7 @@ def _data_axes(problem: EMProblem | CenteredProblem) -> tuple[Any, int | None]:
     """Return the `in_axes` of data and weights for vmap: 0 for a leading axis of data sets, None for shared arrays."""
     weight, x = weight_array(problem.weight), problem.x
     if isinstance(x, IncompleteData):
+        assert x.rows is not None  # only batches from disk come without rows
         own: Any = 0 if x.center.ndim == 2 else None
         rows: Any = 0 if x.rows.x.ndim == 3 else None
         if isinstance(x.rows, Blocks):  # all fits share the rows, but their weights may differ
