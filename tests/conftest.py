@@ -40,8 +40,12 @@ SLOW_EXAMPLES = (
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    """Run the whole suite, which mostly compiles, file by file in several processes if pytest-xdist is installed."""
+    """Run the whole suite, which mostly compiles, file by file in several processes if pytest-xdist is installed.
+
+    With --cov, pytest-cov must know before this function is called whether there are several processes: see CONTRIBUTING.md.
+    """
     whole = config.args_source is config.ArgsSource.TESTPATHS and "PYTEST_XDIST_WORKER" not in os.environ
+    whole = whole and not getattr(config.option, "cov_source", None)
     if whole and config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None and not config.option.usepdb:
         config.option.numprocesses, config.option.dist = min(os.cpu_count() or 1, 4), "loadfile"
         config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
