@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from . import covariance
 from .calls import public
 from .chunking import density_rows_per_chunk
-from .covariance import quadratic
+from .covariance.quadratic import quadratic_coefficients
 from .devices.host import cast
 from .devices.row_shards import ShardedRows, map_over_shards
 from .incomplete.checks import as_observed_data, check_match
@@ -162,12 +162,12 @@ def log_constants(log_weights: jax.Array, factors: covariance.Factors, num_featu
     return log_weights - factors.half_log_det - num_features / 2 * math.log(2 * math.pi)
 
 
-def quadratic_coefficients(
+def log_joint_coefficients(
     log_weights: jax.Array, means: jax.Array, factors: covariance.Factors, covariance_type: str
 ) -> jax.Array:
     """Return the coefficients (K, F) with which `quadratic_log_joint` evaluates log w_k N(x | mu_k, Sigma_k)."""
     constants = log_constants(log_weights, factors, means.shape[-1])
-    return quadratic.quadratic_coefficients(factors.whitener, means, constants, covariance_type)
+    return quadratic_coefficients(factors.whitener, means, constants, covariance_type)
 
 
 def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Array:
@@ -177,7 +177,7 @@ def quadratic_log_joint(coefficients: jax.Array, features: jax.Array) -> jax.Arr
     epsilon and d the distance from the centre in standard deviations.
 
     Args:
-        coefficients: (K, F), from `quadratic_coefficients`.
+        coefficients: (K, F), from `log_joint_coefficients`.
         features: (F, n), relative to one centre, or (K, F, n), relative to a centre for each component.
     """
     return covariance.einsum("kf,fn->kn" if features.ndim == 2 else "kf,kfn->kn", coefficients, features)

@@ -25,7 +25,7 @@ LAYERS = [
     "covariance.types covariance covariance.quadratic covariance.conjugate_terms covariance.volumes covariance.axes "
     "covariance.estimates covariance.distributions datasets validation cells checkpoint tables data_frames",
     "mixture_checks mixture component_order incomplete.values incomplete.observations incomplete.checks incomplete.rows "
-    "row_sums padding rounding conversions",
+    "incomplete.forms row_sums padding rounding conversions",
     "incomplete.truncated incomplete.censoring incomplete.conditional density incomplete.imputation sampling "
     "incomplete.replicates marginals "
     "wasserstein distances priors.hyperparameters priors.covariance_laws priors.volume_shape_orientation "
@@ -34,7 +34,7 @@ LAYERS = [
     "em.single_normal em.collinearity em.fit_warnings em.fit em.covariance_chart em.standard_errors em.assignments "
     "em.k_means em.incomplete_start em.initialization em.start_race em.restart_starts em.batch.batched_loop "
     "em.batch.observation_sets em.batch.data_sets em.batch.input_forms em.batch.threads em.batch.fit_many "
-    "em.batch.restarts em.stream.observed_rows em.stream.batches em.stream.sums em.stream.passes em.stream.online "
+    "em.batch.restarts em.stream.batches em.stream.sums em.stream.passes em.stream.online "
     "em.stream.several_processes em.stream.saved_run em.stream.run em.stream.observed_run em.stream.fit_batches "
     "em.stream.initialize_batches",
     "posterior.pooling posterior.diagnostics posterior.result posterior.coupled_model posterior.coupled_sites "
@@ -54,7 +54,7 @@ LAYERS = [
     "studies.method_names studies.serialization studies.columns studies.parameters studies.intervals studies.methods "
     "studies.prior_table studies.missing_values selection.evidence selection.result selection.members "
     "selection.observation_starts selection.sweep "
-    "selection.select selection.likelihood_ratio "
+    "selection.select selection.fit_pairs selection.likelihood_ratio "
     "comparison.report_columns comparison.inputs comparison.summaries comparison.joint comparison.contraction "
     "comparison.predictive_scores comparison.clustering comparison.verdict comparison.findings comparison.sampler_summary "
     "comparison.next_steps comparison.conclusion comparison.point_vs_posterior comparison.mode_search "

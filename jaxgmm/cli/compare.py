@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeGuard
 
 import jax
 import numpy as np
@@ -145,7 +146,7 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray | Observation
 
     def start(prior: MixturePrior) -> None:
         steps: list[Callable[[], object]] = [lambda: importlib.import_module("..comparison.compare", __package__)]
-        if not isinstance(x, Observations) and _is_quick(arguments, x):
+        if _is_quick(x, arguments):
             complete, model = x, (arguments.num_components, arguments.covariance_type)
             steps.append(lambda: rehearse_approximation(complete, prior, *model))
         rehearsals.append(Rehearsal(*steps))
@@ -156,7 +157,7 @@ def _fit_and_rehearse(arguments: argparse.Namespace, x: np.ndarray | Observation
     return mode
 
 
-def _is_quick(arguments: argparse.Namespace, x: np.ndarray | Observations) -> bool:
+def _is_quick(x: np.ndarray | Observations, arguments: argparse.Namespace) -> TypeGuard[np.ndarray]:
     """Return whether computing the comparison takes less time than compiling its programs."""
     if isinstance(x, Observations):  # they need other programs, which a rehearsal does not compile
         return False
@@ -175,7 +176,7 @@ def _draw_and_rehearse(
     steps: list[Callable[[], object]] = [lambda: importlib.import_module("..plot", __package__)]
     if arguments.search is not False and reason_without_mode(mode.prior) is None:
         steps.append(lambda: found.append(_restart(arguments, mode, x)))
-    if not isinstance(x, Observations) and _is_quick(arguments, x):
+    if _is_quick(x, arguments):
         posterior = stand_in(mode.fit, mode.prior, arguments.num_chains, arguments.num_samples)
         steps += [lambda: rehearse_comparison(mode.fit, posterior, x), lambda: fit_maximum_likelihood(mode.fit, x)]
     with warnings_to_stderr():
@@ -225,6 +226,6 @@ def _draw(method: str, arguments: argparse.Namespace, mode: ModeFit, x: np.ndarr
     options = {"num_samples": arguments.num_samples, "num_chains": arguments.num_chains}
     # The compilation cache does not store programs that advance a progress bar, so a progress bar costs seconds of compilation.
     # Therefore, only a long run shows a progress bar.
-    options["progress"] = False if _is_quick(arguments, x) else None
+    options["progress"] = False if _is_quick(x, arguments) else None
     with warnings_to_stderr():
         return sampler(key, mode.fit.mixture, x, mode.prior, **options)

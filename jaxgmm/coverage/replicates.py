@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..chunking import coverage_batch, coverage_runs
+from ..covariance.types import is_coupled
 from ..em.batch.fit_many import fit_many
 from ..em.initialization import StartOptions, initialize_batch, initialize_incomplete_batch
 from ..em.result import Fit, is_sound
@@ -231,7 +232,7 @@ class Batch:
     @cached_property
     def normalised_prior(self) -> MixturePrior:
         """The stacked priors of the data sets, from whose posteriors methods draw."""
-        return self._stacked_priors(normalised=True)
+        return self._stacked_priors(normalised=True) if is_coupled(self.cell.covariance_type) else self.prior
 
     def _stacked_priors(self, *, normalised: bool) -> MixturePrior:
         """Return the prior of each data set, as one stack (B,)."""

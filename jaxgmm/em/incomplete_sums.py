@@ -162,7 +162,7 @@ def _blocks(
 def incomplete_sums(
     mixture: Mixture, factors: covariance.Factors, data: IncompleteRows, chunk_size: int | None
 ) -> WhitenedSums:
-    """Return the fields of `Moments` for incomplete rows, centred at `data.center`, as the means of `mixture` must be, too."""
+    """Return the fields of `Moments` of incomplete rows minus `data.center`; the means of `mixture` are relative to it, too."""
     if isinstance(data.rows, Blocks):
         return _by_pattern(mixture, factors, data.rows, data.center)
     return _by_row(mixture, factors, data.rows, data.weight, data.center, chunk_size)

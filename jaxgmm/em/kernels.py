@@ -29,7 +29,7 @@ import numpy as np
 from .. import covariance
 from ..chunking import MANY_COMPONENTS, rows_per_chunk
 from ..covariance.quadratic import quadratic_features, split_quadratic
-from ..density import log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import log_joint, log_joint_coefficients, quadratic_log_joint, safe_log
 from ..mixture import Mixture
 from ..priors.interface import ComponentSums
 from ..rounding import scatter_about_mean
@@ -226,7 +226,7 @@ def _quadratic_component_sums(
 def quadratic_sums(chunk: int, is_batched: bool, mixture: Mixture, factors: covariance.Factors, rows: Rows) -> WhitenedSums:
     """Return counts and moments about the centre in data units, and the log-likelihood, computed by the quadratic kernel."""
     is_weighted = has_weights(rows.weight)
-    coefficients = quadratic_coefficients(safe_log(mixture.weights), mixture.means, factors, mixture.covariance_type)  # (K, F)
+    coefficients = log_joint_coefficients(safe_log(mixture.weights), mixture.means, factors, mixture.covariance_type)  # (K, F)
     transpose = _transpose_batched if is_batched else jnp.transpose
 
     def chunk_sums(x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -258,7 +258,7 @@ def about_means(
 def _mixed_component_sums(
     chunk: int, number: int, far: jax.Array, mixture: Mixture, factors: covariance.Factors, rows: Rows
 ) -> tuple[ComponentSums, jax.Array]:
-    """Return the component sums and log-likelihood. The whitened kernel computes `number` components, also all `far` ones."""
+    """Return the component sums and log-likelihood. The whitened kernel computes `number` components, including `far` ones."""
     sums, of_few, log_likelihood = mixed_parts(chunk, number, far, mixture, factors, rows)
     narrow = narrow_components(far, number)
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
@@ -274,7 +274,7 @@ def mixed_parts(
     name, is_weighted = mixture.covariance_type, has_weights(rows.weight)
     log_weights, narrow = safe_log(mixture.weights), narrow_components(far, number)
     few, few_factors = jax.tree.map(lambda leaf: leaf[narrow], (mixture, factors))
-    coefficients = quadratic_coefficients(log_weights, mixture.means, factors, name)
+    coefficients = log_joint_coefficients(log_weights, mixture.means, factors, name)
 
     def chunk_sums(
         x: jax.Array, w: jax.Array, center: jax.Array, coefficients: jax.Array, narrow: jax.Array, parameters: _Parameters

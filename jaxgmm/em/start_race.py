@@ -125,7 +125,7 @@ def race(key: jax.Array, starts: Mixture, problem: CenteredProblem, num_wanted: 
 def _with_variants(
     runs: _Runs, swaps: jax.Array, *, num_parents: jax.Array, num_runs: jax.Array, problem: CenteredProblem
 ) -> Mixture:
-    """Return the mixtures (M,) of sorted runs; of the first `num_runs`, those behind the parents become variants of parents."""
+    """Return the mixtures (M,) of sorted runs. Variants of the first ones, the parents, replace the others among `num_runs`."""
     number = jnp.arange(len(swaps))
     parents = jax.tree.map(lambda leaf: leaf[number % num_parents], runs)
     variants = jax.vmap(lambda run, swap: _swap_component(run, swap, problem))(parents, swaps)

@@ -28,7 +28,7 @@ from .values import as_labels, as_limits, as_noise, observed_values, warn_of_uns
 
 METHODS = ("patterns", "rows")
 # the fields with one entry for each row, apart from the weights
-_BY_ROW = ("x", "observed", "noise", "allowed", "lower", "upper")
+BY_ROW = ("x", "observed", "noise", "allowed", "lower", "upper")
 
 
 @partial(
@@ -101,7 +101,7 @@ class Observations(Printed, OptIn):
 
     def map_rows(self, function: Callable[[Any], Any]) -> Observations:
         """Return the observations after function(array) was applied to each array with one entry for each row."""
-        fields = {name: getattr(self, name) for name in (*_BY_ROW, "weight")}
+        fields = {name: getattr(self, name) for name in (*BY_ROW, "weight")}
         if self.shares_noise:
             del fields["noise"]
         return dataclasses.replace(self, **{name: function(leaf) for name, leaf in fields.items() if leaf is not None})
@@ -110,7 +110,8 @@ class Observations(Printed, OptIn):
         """Return the observations with one entry of the noise for each row."""
         if self.noise is None or not self.shares_noise:
             return self
-        return dataclasses.replace(self, noise=jnp.broadcast_to(self.noise, (len(self), *self.noise.shape[1:])))
+        broadcast = np.broadcast_to if isinstance(self.noise, np.ndarray) else jnp.broadcast_to
+        return dataclasses.replace(self, noise=broadcast(self.noise, (len(self), *self.noise.shape[1:])))
 
     def astype(self, dtype: DTypeLike) -> Observations:
         """Return the observations in another float type."""

@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import covariance
 from ..covariance.quadratic import quadratic_features, split_quadratic
-from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import allowed_only, log_joint, log_joint_coefficients, quadratic_log_joint, safe_log
 from ..devices.processes import over_parts
 from ..incomplete.conditional import draw_conditional
 from ..incomplete.observations import Observations
@@ -124,7 +124,7 @@ def sum_by_labels(
     elif center is None:
         center, chunk_sums, shared = state.means, partial(_sums_about_means, covariance_type), (state,)
     else:
-        coefficients = quadratic_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
+        coefficients = log_joint_coefficients(state.log_weights, state.means - center, state.factors, covariance_type)  # (K, F)
         chunk_sums, shared = partial(_labelled_sums, covariance_type), (coefficients, center)
 
     def sum_once(key: jax.Array, weight: Weight) -> tuple[jax.Array, jax.Array]:

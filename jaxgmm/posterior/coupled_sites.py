@@ -78,7 +78,7 @@ def decode(
 
 
 def encode(mixture: Mixture, law: VolumeShapeOrientation, axes: jax.Array | None) -> dict[str, jax.Array]:
-    """Return the values of the sites that give the covariances of a mixture; they must share what its type says."""
+    """Return the values of the sites that give the covariances of a mixture, which must satisfy its covariance type."""
     covariance_type, (k, d) = mixture.covariance_type, mixture.means.shape
     volumes, shapes, turns = num_copies(covariance_type, k)
     factors = covariance.factorize(mixture.covariances, covariance_type, d)

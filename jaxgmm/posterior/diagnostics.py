@@ -218,15 +218,10 @@ def _average_ranks(values: np.ndarray) -> np.ndarray:
 
     `scipy.stats.rankdata` does the same, but the import of scipy.stats takes more than half a second of CPU time.
     """
-    order = np.argsort(values, 0)
-    ordered = np.take_along_axis(values, order, 0)
-    differs = ordered[1:] != ordered[:-1]
-    edge = np.ones_like(ordered[:1], bool)
-    place = np.arange(len(values))[:, None]
-    first = np.maximum.accumulate(np.where(np.concatenate([edge, differs]), place, 0), 0)
-    last = np.minimum.accumulate(np.where(np.concatenate([differs, edge]), place, len(values))[::-1], 0)[::-1]
     ranks = np.empty(values.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2 + 1, 0)
+    for column, found in zip(values.T, ranks.T, strict=True):
+        ordered = np.sort(column)
+        found[:] = (np.searchsorted(ordered, column, "left") + np.searchsorted(ordered, column, "right") + 1) / 2
     return ranks
 
 

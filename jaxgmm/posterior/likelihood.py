@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from .. import covariance
 from ..chunking import GRADIENT_CHUNK, can_store_features
 from ..covariance.quadratic import quadratic_features
-from ..density import allowed_only, log_joint, quadratic_coefficients, quadratic_log_joint, safe_log
+from ..density import allowed_only, log_joint, log_joint_coefficients, quadratic_log_joint, safe_log
 from ..incomplete.conditional import conditional
 from ..incomplete.observations import Data, Observations
 from ..mixture import Mixture
@@ -42,7 +42,7 @@ def make_log_likelihood(problem: StandardizedProblem, start: Mixture) -> LogLike
     features = jax.vmap(lambda center: quadratic_features((y - center).T, covariance_type))(centers)  # (K, F, N)
 
     def from_features(log_weights: jax.Array, means: jax.Array, factors: covariance.Factors) -> jax.Array:
-        coefficients = quadratic_coefficients(log_weights, means - centers, factors, covariance_type)
+        coefficients = log_joint_coefficients(log_weights, means - centers, factors, covariance_type)
         difference = jax.nn.logsumexp(quadratic_log_joint(coefficients, features), axis=0) - reference
         return difference.sum() if weight is None else weight @ difference
 

@@ -166,9 +166,7 @@ def modes(
     groups = _group(fits, rows, weight)
     if not groups:
         raise ValueError("no draw leads to a mode: all fits failed; check that the posterior was made from these data.")
-    concentration = prior.weight_concentration
-    if isinstance(rows, Observations):
-        concentration = identified(rows, concentration)
+    concentration = identified(rows, prior.weight_concentration)
     return _collect(fits, groups, _Shares(chain, _chain_weights(posterior)), concentration)
 
 
@@ -280,7 +278,7 @@ def _place_among(modes: Modes, one: Mixture, objective: float, x: Data, weight: 
     return int(same.argmax()) if same.any() else None
 
 
-def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, concentration: jax.Array) -> Modes:
+def _collect(fits: Fit, groups: list[np.ndarray], shares: _Shares, concentration: jax.Array | np.ndarray) -> Modes:
     """Return the Modes of groups of fits, the mode with the largest mass first.
 
     Components may exchange places if their concentrations (K,) are equal.

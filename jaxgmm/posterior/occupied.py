@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..calls import public
+from ..chunking import draws_per_batch
 from ..component_order import permute_components
 from ..density import log_prob
 from ..incomplete.observations import Data, Observations
@@ -32,7 +33,6 @@ from .result import Posterior, PosteriorStatus, check_one_posterior, is_usable
 from .smc.data_tempering import log_likelihoods
 from .smc.moves import Problem
 
-_AT_ONCE = 64  # number of draws whose likelihoods of incomplete rows are computed at the same time
 _SMALL_SHARE = 0.5  # chains with less than this multiple of the average number of draws are left out
 
 
@@ -138,7 +138,8 @@ def _condition(draws: Mixture, counts: jax.Array, x: Data, weight: Weight, prior
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), mixture)
     if isinstance(x, Observations):
         own = weight_or_ones(weight, x.shape[:1], x.dtype)
-        log_density = jax.lax.map(lambda one: jnp.where(own > 0, own * log_prob(one, x), 0).sum(), flat, batch_size=_AT_ONCE)
+        size = draws_per_batch(len(x) * number * x.shape[1] ** 2, len(flat.means))
+        log_density = jax.lax.map(lambda one: jnp.where(own > 0, own * log_prob(one, x), 0).sum(), flat, batch_size=size)
     else:
         problem = Problem(x, weight, prior, jnp.ones(number, bool))
         log_density = log_likelihoods(jax.vmap(gibbs_state)(flat), problem, mixture.covariance_type)

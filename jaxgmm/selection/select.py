@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
@@ -127,7 +127,7 @@ def select(
     if isinstance(rows, Observations):
         check_observations(rows, weight, counts, types, has_prior=prior is not None)
     check_restarts(num_restarts, max(counts), rows)
-    key_fits, *key_values = jax.random.split(key, 3)
+    keys = list(jax.random.split(key, 3))
     warn_of_small_weights(weight)
     priors = as_priors(prior, types)
     evidence: Mapping[tuple[str, int], ModelEvidence] = {}
@@ -135,7 +135,7 @@ def select(
         from .evidence import Effort, evidence_of_models
 
         effort, progress = Effort(num_samples, num_chains), options.get("progress")
-        evidence = evidence_of_models(key_values[0], (rows, weight), priors, counts, effort, progress)
+        evidence = evidence_of_models(keys[1], (rows, weight), priors, counts, effort, progress)
         priors = {name: with_mode(one) for name, one in priors.items() if one is not None}
     is_default = options.get("reg_covar") is None and not any(priors.values())
     members = members_of(types) if is_default and num_restarts > 1 and _can_share(rows) else dict.fromkeys(types)
@@ -143,16 +143,7 @@ def select(
     for name in types:
         of_fits: SweepOptions = {**options, "prior": priors[name]}
         sweep = Sweep(counts, num_restarts, num_folds, method, of_fits, members[name])
-        best = best_fits(key_fits, rows, weight, name, sweep)
-        total, fewest = total_weight(weight, len(rows), rows.dtype), np.asarray(fewest_points(name, rows.shape[1]))
-        fits, each, degenerate = _separate(best, total, fewest, tuple(counts))
-        if evidence:
-            values = [-2 * evidence[name, k].log_evidence for k in counts]
-        elif criterion == "cv":
-            values = cross_validate(key_values, rows, weight, name, sweep)
-        else:
-            values = information_criterion(criterion, fits.mixture, rows, weight, name)
-        cells |= _cells([of_type(fit, name) for fit in each], np.asarray(values), np.asarray(degenerate), evidence)
+        cells |= _fit_cells(keys, (rows, weight), name, sweep, criterion, evidence)
     if any(cell.spike and covariance.is_dense(name) for (name, _), cell in cells.items()):
         warn_of_collinear_columns(filled_rows(rows) if isinstance(rows, Observations) else rows, weight)
     return Selection(criterion, cells, best_cell(cells.values()), feature_names)
@@ -206,6 +197,29 @@ def _as_python(number: Any) -> Any:
     """Return a NumPy or JAX number as a Python number, and any other object unchanged."""
     is_one = isinstance(number, np.generic | np.ndarray | jax.Array) and number.ndim == 0 and not is_traced(number)
     return number.item() if is_one else number
+
+
+def _fit_cells(
+    keys: Sequence[jax.Array],
+    data: tuple[Data, jax.Array | None],
+    covariance_type: str,
+    sweep: Sweep,
+    criterion: str,
+    evidence: Mapping[tuple[str, int], ModelEvidence],
+) -> dict[tuple[str, int], Cell]:
+    """Fit all numbers of components of one covariance type, and return their cells. The keys (3,) are random keys."""
+    rows, weight = data
+    best = best_fits(keys[0], rows, weight, covariance_type, sweep)
+    total, fewest = total_weight(weight, len(rows), rows.dtype), np.asarray(fewest_points(covariance_type, rows.shape[1]))
+    fits, each, degenerate = _separate(best, total, fewest, tuple(sweep.counts))
+    if evidence:
+        values = [-2 * evidence[covariance_type, k].log_evidence for k in sweep.counts]
+    elif criterion == "cv":
+        values = cross_validate(keys[1:], rows, weight, covariance_type, sweep)
+    else:
+        values = information_criterion(criterion, fits.mixture, rows, weight, covariance_type)
+    each = [of_type(fit, covariance_type) for fit in each]
+    return _cells(each, np.asarray(values), np.asarray(degenerate), evidence)
 
 
 def _cells(

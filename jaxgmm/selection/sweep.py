@@ -80,8 +80,7 @@ def best_fits(key: jax.Array, x: Data, weights: Array | None, covariance_type: s
         fits = fit_members(starts, x, member, weight, fit_options)
         fits = dataclasses.replace(fits, mixture=dataclasses.replace(fits.mixture, covariance_type=start_type))
     totals = np.asarray(len(x), x.dtype) if weights is None else np.asarray(weights).sum(-1)
-    concentration = concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype)
-    concentration = identified(x, concentration) if isinstance(x, Observations) else concentration
+    concentration = identified(x, concentration_of(sweep.options.get("prior"), max(sweep.counts), x.dtype))
     return _best(fits, totals.reshape(folds), concentration, fewest, shape)
 
 

@@ -1,6 +1,5 @@
 """likelihood_ratio_test: statistics against closed forms and published values, p-values, the size of the test, refusals."""
 
-import dataclasses
 import math
 import warnings
 
@@ -11,9 +10,10 @@ import pytest
 from scipy import stats
 
 import jaxgmm
-from jaxgmm.selection.likelihood_ratio import _collect, _Pairs, _Search, _split
+from jaxgmm.selection.fit_pairs import Pairs, Search
+from jaxgmm.selection.likelihood_ratio import _collect
 
-from helpers import OTHER_TWO_COVARIANCE_TYPES, random_mixture
+from helpers import random_mixture
 
 KEY = jax.random.key(0)
 OPTIONS = {"num_components": 1, "covariance_type": "tied", "num_samples": 19, "num_restarts": 2, "progress": False}
@@ -61,11 +61,11 @@ def pairs(statistic):
     mixture = jax.tree.map(lambda leaf: leaf[None], random_mixture(0, "full", k=2, d=1))
     zero = jnp.zeros(1)
     fit = jaxgmm.Fit(mixture, zero, zero, jnp.zeros((1, 0)), zero.astype(int), zero.astype(int), jnp.zeros((1, 2), int))
-    return _Pairs(fit, fit, np.array([statistic]))
+    return Pairs(fit, fit, np.array([statistic]))
 
 
 def test_replicates_without_a_sound_fit_are_left_out():
-    search = _Search(1, None, 2, 2, {})
+    search = Search(1, None, 2, 2, {})
     with pytest.warns(RuntimeWarning, match="2 of 6 replicates have no sound fit"):
         found = _collect(pairs(3.0), np.array([1.0, np.nan, 4.0, 3.0, np.nan, 2.0]), search)
     assert (found.p_value, found.num_rejected, found.num_negative) == (3 / 5, 2, 0)
@@ -76,20 +76,6 @@ def test_replicates_without_a_sound_fit_are_left_out():
     with pytest.warns(RuntimeWarning, match="no sound fit to the data"):
         found = _collect(pairs(np.nan), np.array([1.0, 4.0]), search)
     assert math.isnan(found.p_value)
-
-
-@pytest.mark.parametrize("kind", OTHER_TWO_COVARIANCE_TYPES)
-def test_split_components(kind):
-    """Each start halves one weight and moves the halves apart in opposite directions; the density has the same mean."""
-    mixture = random_mixture(0, kind, k=3, d=2)
-    absent = dataclasses.replace(mixture, weights=jnp.array([0.4, 0.6, 0.0]))
-    found = _split(jax.tree.map(lambda leaf: leaf[None], absent), 2)
-    assert found.weights.shape == (1, 2, 3)
-    np.testing.assert_allclose(found.weights[0], [[0.2, 0.6, 0.2], [0.4, 0.3, 0.3]], rtol=1e-6)
-    for k in range(2):
-        halves = found.means[0, k, jnp.array([k, 2])]
-        np.testing.assert_allclose(halves.mean(0), mixture.means[k], rtol=1e-4, atol=1e-5)
-        assert abs(halves[0] - halves[1]).max() > 0.1
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from numpy.typing import ArrayLike
 
 from ...devices.host import to_device
+from ...incomplete.forms import form_of, in_form, joint_form
 from ...incomplete.observations import Observations
 
 _PADDING = {"x": 0, "weight": 0, "observed": True, "noise": 0, "allowed": True, "lower": -np.inf, "upper": np.inf}
@@ -32,8 +33,8 @@ def as_observation_sets(xs: Any, groups: ArrayLike | None) -> list[Observations]
     if isinstance(xs, Observations):
         given = jax.tree.map(np.asarray, xs)
         if groups is None:
-            return [_own_noise(jax.tree.map(lambda leaf, b=b: leaf[b], given)) for b in range(len(given.x))]
-        labels, given = np.asarray(groups), _own_noise(given)
+            return [jax.tree.map(lambda leaf, b=b: leaf[b], given).with_own_noise() for b in range(len(given.x))]
+        labels, given = np.asarray(groups), given.with_own_noise()
         if given.ndim != 2 or labels.shape != (len(given),):
             raise ValueError(
                 f"groups has shape {labels.shape} and xs {given.shape}; one label per row was expected, for data (N, D)."
@@ -45,14 +46,7 @@ def as_observation_sets(xs: Any, groups: ArrayLike | None) -> list[Observations]
         if not isinstance(one, Observations) or one.ndim != 2:
             what = f"observations of shape {one.shape}" if isinstance(one, Observations) else type(one).__name__
             raise TypeError(f"xs[{b}] is {what}; each member was expected to be Observations (N, D), because others are.")
-    return [_own_noise(jax.tree.map(np.asarray, one)) for one in xs]
-
-
-def _own_noise(rows: Observations) -> Observations:
-    """Return observations on the host with one entry of the noise for each row."""
-    if rows.noise is None or not rows.shares_noise:
-        return rows
-    return dataclasses.replace(rows, noise=np.broadcast_to(np.asarray(rows.noise), (len(rows), *rows.noise.shape[1:])))
+    return [jax.tree.map(np.asarray, one).with_own_noise() for one in xs]
 
 
 def with_same_fields(sets: Sequence[Observations], num_components: int) -> list[Observations]:
@@ -61,25 +55,12 @@ def with_same_fields(sets: Sequence[Observations], num_components: int) -> list[
     A field that only some sets have is added to the others, with values that change nothing. Labels become booleans (N, K). If
     one of the sets has noise covariances, the noise of all sets is stored as covariances.
     """
-    dense = any(one.noise is not None and one.noise.ndim == 3 for one in sets)
-    has_masks = any(one.observed is not None for one in sets)
-    has_noise = any(one.noise is not None for one in sets)
-    has_limits = any(one.lower is not None for one in sets)
+    shared = joint_form(*map(form_of, sets))
 
     def filled(one: Observations) -> Observations:
-        n, d = one.shape
-        fields: dict[str, Any] = {"weight": np.ones(n, one.dtype) if one.weight is None else one.weight, "method": None}
-        if has_masks and one.observed is None:
-            fields["observed"] = np.ones((n, d), bool)
-        if has_noise:
-            noise = np.zeros((n, d), one.dtype) if one.noise is None else np.asarray(one.noise)
-            fields["noise"] = noise[:, :, None] * np.eye(d, dtype=one.dtype) if dense and noise.ndim == 2 else noise
-        if one.allowed is not None and one.allowed.ndim == 1:
-            allowed = np.asarray(one.allowed)[:, None]
-            fields["allowed"] = (allowed < 0) | (allowed == np.arange(num_components))
-        if has_limits and one.lower is None:
-            fields |= {"lower": np.full((n, d), -np.inf, one.dtype), "upper": np.full((n, d), np.inf, one.dtype)}
-        return dataclasses.replace(one, **fields)
+        form = shared._replace(allowed=0 if one.allowed is None else num_components + 1)
+        weight = np.ones(len(one), one.dtype) if one.weight is None else one.weight
+        return dataclasses.replace(in_form(one, form), weight=weight)
 
     return [filled(one) for one in sets]
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from ...calls import public_with
 from ...component_order import ascending_order, permute_components
 from ...incomplete.checks import check_columns, check_match
-from ...incomplete.observations import Observations
+from ...incomplete.observations import Data, Observations
 from ...incomplete.rows import filled_rows, is_allowed
 from ...inputs import as_dtype
 from ...memory import check_memory
@@ -176,14 +176,20 @@ def _starts(keys: jax.Array, rows: Observations, weight: Weight, single: Mixture
     return jax.lax.map(lambda key: start_of_incomplete_rows(key, rows, weight, single, options), keys)
 
 
-@jax.jit
-def identified(rows: Observations, concentration: jax.Array | np.ndarray) -> jax.Array:
+def identified(rows: Data, concentration: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     """Return numbers (K,) that are equal for components that labels and prior concentrations (K,) do not distinguish."""
+    if not isinstance(rows, Observations) or rows.allowed is None:
+        return concentration
+    return _identified_by_labels(rows.allowed, concentration)
+
+
+@jax.jit
+def _identified_by_labels(allowed: jax.Array, concentration: jax.Array | np.ndarray) -> jax.Array:
+    """Return the result of `identified`, given labels (N,) or booleans (N, K)."""
     concentration = jnp.asarray(concentration)
     same = concentration[:, None] == concentration[None]
-    if rows.allowed is not None:
-        may = is_allowed(rows.allowed, len(concentration)).astype(concentration.dtype)  # (K, N)
-        same &= ((may[:, None] - may[None]) ** 2).sum(-1) == 0
+    may = is_allowed(allowed, len(concentration)).astype(concentration.dtype)  # (K, N)
+    same &= ((may[:, None] - may[None]) ** 2).sum(-1) == 0
     return same.argmax(-1).astype(concentration.dtype)
 
 

@@ -16,13 +16,13 @@ import numpy as np
 
 from ...chunking import SMALLEST_BATCH, padded_length
 from ...incomplete.checks import as_observed_data, check_match
+from ...incomplete.forms import Form, form_of, in_form, joint_form, named_arrays
 from ...incomplete.observations import Observations
 from ...padding import as_count, pad_rows
 from ...real_numbers import as_numpy
 from ...row_sums import FirstRows
 from ...validation import as_weighted_data
 from ..batch.threads import caller_context
-from .observed_rows import Form, form_of, in_form, joint_form, named_arrays
 
 Batches: TypeAlias = "Iterable[Any] | Callable[[], Iterable[Any]]"
 Item = TypeVar("Item")

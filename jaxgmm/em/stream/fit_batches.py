@@ -113,10 +113,7 @@ def fit_batches(
     check_flag(online, "online")
     check_progress(progress)
     if online and are_several():
-        raise ValueError(
-            "online=True and several processes were both given, but they would exchange sums after each block of some hundred "
-            "rows; leave online out: use accelerate=True."
-        )
+        raise _refusal("several processes", "but they would exchange sums after each block of some hundred rows")
     path = None if checkpoint is None else own_path(checkpoint)
     together(lambda: check_target(path))
     problem, options = EMProblem(None, None, prior, numbers["reg_covar"]), Options(max_iter, bool(accelerate), None)
@@ -124,10 +121,7 @@ def fit_batches(
     source = together(lambda: Source(batches, layout, 2 if max_iter else 1))
     observed = same_kind(together(source.kind)) == 2
     if observed and online:
-        raise ValueError(
-            "online=True and batches of Observations were both given, and stochastic EM takes only complete rows; leave online "
-            "out: use accelerate=True."
-        )
+        raise _refusal("batches of Observations", "and stochastic EM takes only complete rows")
     kind = ObservedRun if observed else Run
     run = kind(start, problem, tol, options, source, online=bool(online))
     if path is not None:
@@ -137,3 +131,8 @@ def fit_batches(
         result = run.to_end(bar)
     emit_warnings(result, run.start, run.arguments, accelerate=bool(accelerate), constant=run.constant_columns())
     return result
+
+
+def _refusal(other: str, reason: str) -> ValueError:
+    """Return the error for a call with online=True and something that stochastic EM cannot use."""
+    return ValueError(f"online=True and {other} were both given, {reason}; leave online out: use accelerate=True.")

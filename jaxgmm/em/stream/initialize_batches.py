@@ -10,12 +10,12 @@ import numpy as np
 from ... import chunking
 from ...calls import public
 from ...devices.processes import check_same_arguments
+from ...incomplete.forms import from_named_arrays, joined, named_arrays
 from ...incomplete.observations import Observations
 from ...incomplete.rows import rows_at, with_weights
 from ...mixture import Mixture
 from ..initialization import StartOptions, check_start_options, initialize
 from .batches import Batch, Batches, Layout, Source
-from .observed_rows import from_named_arrays, joined, named_arrays
 from .several_processes import are_several, counted, from_process, of_first_process, same_kind, together
 
 _BLOCK = 1 << 16  # the random numbers of this many rows are drawn together, whatever the batches are

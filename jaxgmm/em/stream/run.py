@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ...checkpoint import Checkpoint
+from ...incomplete.forms import Form
 from ...inputs import as_dtype
 from ...mixture import Mixture
 from ...progress import ProgressBar
@@ -20,7 +21,6 @@ from ..loop import EMState, Options, is_running
 from ..problem import CenteredProblem, EMProblem
 from ..result import Fit
 from .batches import Batch, Source
-from .observed_rows import Form
 from .online import OnlineState, accept_average, begin_online, count_pass, end_online, online_rows, stochastic_passes
 from .passes import (
     Origin,

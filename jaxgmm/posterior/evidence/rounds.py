@@ -15,7 +15,6 @@ import numpy as np
 from jax.nn import logsumexp
 
 from ...em.batch.restarts import identified
-from ...incomplete.observations import Observations
 from ...mixture import Mixture
 from ..standardization import StandardizedProblem
 from ..unconstrained_space import UnconstrainedSpace, make_unconstrained_space, map_points
@@ -67,8 +66,7 @@ def log_ratios(key: jax.Array, points: Points, problem: StandardizedProblem, num
     start, seeds = points.seeds[0], points.seeds
     space = make_unconstrained_space(problem, start)
     coordinates = Coordinates(space, problem)
-    groups = problem.prior.weight_concentration
-    groups = identified(problem.y, groups) if isinstance(problem.y, Observations) else groups
+    groups = jnp.asarray(identified(problem.y, problem.prior.weight_concentration))
     labellings = make_labellings(space, coordinates, start, groups)
     own, num_draws = _points_of_draws(points.draws, space, labellings, num_samples)
 

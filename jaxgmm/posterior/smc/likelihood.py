@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from ... import covariance
 from ...chunking import particle_rows_per_chunk
 from ...covariance.quadratic import quadratic_features
-from ...density import quadratic_coefficients
+from ...density import log_joint_coefficients
 from ...incomplete.conditional import conditional
 from ...incomplete.observations import Data, Observations
 from ...row_sums import FirstRows, Weight, sum_over_rows, vary_with, weight_array, weight_or_ones
@@ -42,7 +42,7 @@ def log_likelihood_of_particles(states: GibbsState, y: Data, weight: Weight, cov
 
     def coefficients(state: GibbsState, center: jax.Array) -> jax.Array:
         log_weights = jnp.where(jnp.isfinite(state.log_weights), state.log_weights, 0)  # for an absent component, `sums` are 0
-        return quadratic_coefficients(log_weights, state.means - center, state.factors, covariance_type)
+        return log_joint_coefficients(log_weights, state.means - center, state.factors, covariance_type)
 
     # The value of `linear` has no meaning, but its gradient is that of the log-likelihood.
     linear = (jax.vmap(coefficients)(states, fixed.means) * sums).sum((1, 2))

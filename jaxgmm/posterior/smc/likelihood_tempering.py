@@ -29,7 +29,6 @@ from jax.flatten_util import ravel_pytree
 
 from ... import covariance
 from ...em.batch.restarts import identified
-from ...incomplete.observations import Observations
 from ...mixture import Mixture
 from ...priors.interface import ComponentSums
 from ...progress import advance_by
@@ -196,9 +195,7 @@ def run_likelihood_tempering(
     ones = jnp.ones(k, standard.y.dtype)
     unit = covariance.from_dense(jnp.broadcast_to(jnp.eye(d, dtype=ones.dtype), (k, d, d)), covariance_type, ones)
     shape = Mixture(ones / k, jnp.zeros((k, d), ones.dtype), unit, covariance_type)
-    groups = standard.prior.weight_concentration
-    if isinstance(standard.y, Observations):
-        groups = identified(standard.y, groups)
+    groups = jnp.asarray(identified(standard.y, standard.prior.weight_concentration))
     model = Model(standard, make_unconstrained_space(standard, shape), present, shape, groups)
 
     def move(keys: jax.Array, runs: Run) -> tuple[Run, jax.Array]:

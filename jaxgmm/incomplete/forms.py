@@ -1,7 +1,7 @@
-"""Batches of `Observations`: bring the rows of all batches into one form, so that one compiled program serves all of them.
+"""Bring several sets of observations into one form, so that one compiled program serves all of them.
 
-`observations` leaves out what a batch does not need: for example, it stores no mask if no value is missing. Here, each batch
-gets every part that some batch before it has. What is added changes nothing: noise of 0, for example, or labels of -1.
+`observations` leaves out what the rows do not need: for example, it stores no mask if no value is missing. Here, rows get parts
+that other rows have. What is added changes nothing: noise of 0, for example, or labels of -1.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ...incomplete.observations import Observations
-
-_PARTS = ("x", "observed", "noise", "allowed", "lower", "upper")  # the arrays with one entry for each row
+from .observations import BY_ROW, Observations
 
 
 class Form(NamedTuple):
@@ -94,12 +92,12 @@ def named_arrays(rows: Any) -> dict[str, np.ndarray]:
     if not isinstance(rows, Observations):
         return {"rows": np.asarray(rows)}
     found = in_form(rows, form_of(rows))
-    return {name: getattr(found, name) for name in _PARTS if getattr(found, name) is not None}
+    return {name: getattr(found, name) for name in BY_ROW if getattr(found, name) is not None}
 
 
 def from_named_arrays(arrays: dict[str, np.ndarray]) -> Any:
     """Return the rows that `named_arrays` has converted; other arrays are ignored."""
     if "rows" in arrays:
         return arrays["rows"]
-    parts: dict[str, Any] = {name: arrays[name] for name in _PARTS if name in arrays}
+    parts: dict[str, Any] = {name: arrays[name] for name in BY_ROW if name in arrays}
     return Observations(**parts)

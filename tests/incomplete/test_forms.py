@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxgmm
-from jaxgmm.em.stream.observed_rows import Form, form_of, from_named_arrays, in_form, joined, joint_form, named_arrays
+from jaxgmm.incomplete.forms import Form, form_of, from_named_arrays, in_form, joined, joint_form, named_arrays
 
 X = np.array([[1.0, np.nan], [2.0, 3.0], [4.0, 5.0]])
 ALLOWED = np.array([[True, False, True], [True, True, True], [False, False, True]])
